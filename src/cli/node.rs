@@ -240,7 +240,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let listener = tokio::select! {
         biased;
         signal = signals.next() => return Ok(stopped_while_starting(signal)),
-        listener = env.listen(&args.http_addr) => {
+        listener = env.listen_to_clients(&args.http_addr) => {
             listener.map_err(|error| cannot_listen(&args.http_addr, &error))?
         }
     };

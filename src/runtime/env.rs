@@ -49,6 +49,11 @@ pub trait Env: Clone + Send + Sync + 'static {
     }
     /// Binds `addr` (`host:port`, or `:port` for every interface) and listens.
     fn listen(&self, addr: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+    /// The same, for connections of clients, which may pause for as long as the server allows. A
+    /// peer that is silent is given up by the system, where it can.
+    fn listen_to_clients(&self, addr: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send {
+        self.listen(addr)
+    }
     /// The name under which this machine reaches itself, for a node that listens on every interface
     /// and was not told what to advertise.
     fn host_name(&self) -> impl Future<Output = String> + Send;

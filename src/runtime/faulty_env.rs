@@ -63,6 +63,9 @@ impl Env for FaultyEnv {
     async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
         self.env.listen(addr).await
     }
+    async fn listen_to_clients(&self, addr: &str) -> io::Result<TokioListener> {
+        self.env.listen_to_clients(addr).await
+    }
     async fn host_name(&self) -> String {
         self.env.host_name().await
     }

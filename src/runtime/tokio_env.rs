@@ -27,7 +27,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 const ADDRESSES_MAX: usize = 8;
 /// … each of them a moment after the one before, if that is silent.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
+/// Sent bytes that stay without acknowledgement for this time end a connection between nodes,
+/// milliseconds. Linux limits by it how long the other end may have no room for more, too. So it is
+/// not for clients, which may pause: the server says for how long.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
 /// What the kernel takes of an answer before the caller's window has room for it, bytes. A
 /// thousand callers that read nothing could fill the kernel's memory for TCP otherwise, and it
@@ -169,16 +171,11 @@ impl<D: Disk> Env for TokioEnv<D> {
     }
 
     async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
-        let listener = match addr.strip_prefix(':') {
-            // Both families if the machine has them, IPv4 alone if it has no IPv6.
-            Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-                Ok(listener) => listener,
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
-                Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await?,
-            },
-            None => TcpListener::bind(addr).await?,
-        };
-        Ok(TokioListener { listener })
+        Ok(TokioListener { listener: bind(addr).await?, is_of_clients: false })
+    }
+
+    async fn listen_to_clients(&self, addr: &str) -> io::Result<TokioListener> {
+        Ok(TokioListener { listener: bind(addr).await?, is_of_clients: true })
     }
 
     async fn host_name(&self) -> String {
@@ -203,9 +200,22 @@ impl<D: Disk> Env for TokioEnv<D> {
     }
 }
 
+async fn bind(addr: &str) -> io::Result<TcpListener> {
+    match addr.strip_prefix(':') {
+        // Both families if the machine has them, IPv4 alone if it has no IPv6.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind(format!("0.0.0.0:{port}")).await
+            }
+            bound => bound,
+        },
+        None => TcpListener::bind(addr).await,
+    }
+}
+
 async fn connect_to(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let stream = first_to_answer(addrs.take(ADDRESSES_MAX).collect(), TcpStream::connect).await?;
-    tune(&stream)?;
+    tune_between_nodes(&stream)?;
     Ok(stream)
 }
 
@@ -213,6 +223,8 @@ async fn connect_to(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<TcpSt
 #[derive(Debug)]
 pub struct TokioListener {
     listener: TcpListener,
+    /// Its connections are of clients, and not of nodes.
+    is_of_clients: bool,
 }
 
 impl Listener for TokioListener {
@@ -222,7 +234,8 @@ impl Listener for TokioListener {
         loop {
             let (stream, from) = self.listener.accept().await?;
             // A connection that is gone already is no failure of the listener.
-            if tune(&stream).is_ok() {
+            let tuned = if self.is_of_clients { tune(&stream) } else { tune_between_nodes(&stream) };
+            if tuned.is_ok() {
                 bound_unsent(&stream);
                 return Ok((stream, from.to_string()));
             }
@@ -272,6 +285,12 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// Lets the kernel notice a node that is gone while something is on its way to it, too.
+fn tune_between_nodes(stream: &TcpStream) -> io::Result<()> {
+    tune(stream)?;
     #[cfg(target_os = "linux")]
     sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS)?;
     Ok(())

@@ -1,7 +1,8 @@
 use crate::raft::Time;
-use crate::runtime::tokio_env::{Clock, TokioEnv, first_to_answer};
+use crate::runtime::tokio_env::{Clock, TokioEnv, TokioListener, first_to_answer};
 use crate::runtime::{Env, Listener};
 use crate::storage::MemoryDisk;
+use rustix::net::sockopt;
 use std::future::pending;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -66,6 +67,24 @@ async fn a_time_that_is_over_is_not_waited_for() {
     env.sleep_until(Time::new(3)).await;
     env.sleep_until(env.now()).await;
     assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+/// Linux ends a connection by the same time-out if its client has no room for more. A client may
+/// pause: how long is the server's to say.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_pauses_is_not_cut_off_by_the_system() {
+    let env = TokioEnv::new(MemoryDisk::new());
+    let limits = async |mut listener: TokioListener| {
+        let connected = env.connect(&listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let keeps_alive = sockopt::socket_keepalive(&accepted).unwrap();
+        drop(connected);
+        (sockopt::tcp_user_timeout(&accepted).unwrap(), keeps_alive)
+    };
+    let clients = env.listen_to_clients("127.0.0.1:0").await.unwrap();
+    assert_eq!(limits(clients).await, (0, true));
+    assert_eq!(limits(env.listen("127.0.0.1:0").await.unwrap()).await, (10_000, true));
 }
 
 /// However it is written.

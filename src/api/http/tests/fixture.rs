@@ -57,7 +57,7 @@ impl Fixture {
 
     async fn over(node: NodeHandle, options: HttpOptions) -> Self {
         let env = TokioEnv::new(MemoryDisk::new());
-        let listener = env.listen("127.0.0.1:0").await.expect("a free port");
+        let listener = env.listen_to_clients("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let slot = NodeSlot::default();
         let server = HttpServer::start(env.clone(), listener, options, slot.clone(), Metrics::new());
