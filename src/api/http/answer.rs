@@ -67,6 +67,8 @@ pub(super) struct Answer {
     pub(super) reason: Option<Cow<'static, str>>,
     /// The header `infinitystore-outcome`.
     pub(super) outcome: Option<&'static str>,
+    /// Of a write that may have happened, in whatever words that is told.
+    pub(super) is_of_unknown_outcome: bool,
     /// The header `retry-after`, one second.
     pub(super) retry: bool,
     /// What few answers have.
@@ -104,6 +106,7 @@ impl Answer {
             body,
             reason: None,
             outcome: None,
+            is_of_unknown_outcome: false,
             retry: false,
             extra: None,
             held: None,
@@ -188,6 +191,7 @@ impl Answer {
 
     pub(super) fn with_outcome(mut self, outcome: &'static str) -> Self {
         self.outcome = Some(outcome);
+        self.is_of_unknown_outcome = outcome == "unknown";
         self
     }
 

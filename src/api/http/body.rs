@@ -149,13 +149,17 @@ async fn read_whole<E: Env>(
 }
 
 /// Lets a small body come that nobody reads. A stream of HTTP/2 whose request is answered before is
-/// called back, and clients that are still sending take that for a failure.
-pub(super) async fn let_come<E: Env>(env: &E, mut body: Incoming) {
-    if body.is_end_stream() || body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BYTES) {
-        return;
+/// called back, and clients that are still sending take that for a failure. One of HTTP/1 would end
+/// the connection.
+///
+/// Whether all of it has come.
+pub(super) async fn let_come<E: Env>(env: &E, mut body: Incoming) -> bool {
+    if body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BYTES) {
+        return body.is_end_stream();
     }
     let deadline = env.now().plus(SMALL_MICROS);
     while let Ok(Some(_)) = next(env, deadline, &mut body).await {}
+    body.is_end_stream()
 }
 
 fn cost(body_bytes: usize) -> usize {

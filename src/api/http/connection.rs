@@ -14,6 +14,7 @@ use crate::api::http::dispatch::dispatch;
 use crate::api::http::http2::{self, PREFACE};
 use crate::api::http::linger::linger;
 use crate::api::http::remote_end::RemoteEnd;
+use crate::api::http::request_line::RequestLine;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::streams::Streams;
 use crate::runtime::Env;
@@ -38,7 +39,13 @@ const READ_BUFFER_FREE_BYTES: usize = 16 << 10;
 /// The answer to a request whose head is so long that there is no memory for it now.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
-    retry-after: 1\r\ncontent-length: 54\r\n\r\n\"too many bytes of requests and answers are held now\"\n";
+    retry-after: 1\r\ninfinitystore-outcome: not-appended\r\ncontent-length: 54\r\n\r\n\
+    \"too many bytes of requests and answers are held now\"\n";
+/// The answer to a request whose target has a `#` in it.
+const NUMBER_SIGN: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    infinitystore-outcome: not-appended\r\ncontent-length: 76\r\n\r\n\
+    \"the request line has a # in it: write it as %23 in a key, or leave it out\"\n";
 
 /// Serves a connection to its end.
 pub(super) async fn serve<E: Env>(
@@ -55,6 +62,7 @@ pub(super) async fn serve<E: Env>(
         control: control.clone(),
         ahead: None,
         head_bytes: 0,
+        line: RequestLine::default(),
         last_room: 0,
         held: None,
     };
@@ -112,10 +120,13 @@ pub(super) async fn serve<E: Env>(
         }
         None => false,
     };
-    let no_room = ended.is_some() && control.no_room.load(Ordering::Relaxed);
-    if unread || no_room {
+    let refusal = ended.as_ref().and_then(|_| control.head_refusal.get().copied());
+    if unread || refusal.is_some() {
         // After a piece of an answer, another one would be read as a part of it.
-        if no_room && control.poll_flushed().is_ready() && stream.write_all(NO_ROOM).await.is_err() {
+        if let Some(refusal) = refusal
+            && control.poll_flushed().is_ready()
+            && stream.write_all(refusal).await.is_err()
+        {
             return;
         }
         linger(&context.env, &mut stream).await;
@@ -134,6 +145,8 @@ struct Watched<E: Env> {
     ahead: Option<u8>,
     /// Bytes of the head at hand that were read so far; 0 outside of one.
     head_bytes: usize,
+    /// The line of that head.
+    line: RequestLine,
     /// The room that hyper offered for the last read, bytes.
     last_room: usize,
     /// The part of the budget for what its buffer takes beyond [`READ_BUFFER_FREE_BYTES`].
@@ -244,10 +257,11 @@ impl<E: Env> AsyncRead for Watched<E> {
         let phase = self.control.phase();
         if phase != Phase::Head {
             self.head_bytes = 0;
+            self.line = RequestLine::default();
         }
         // A body is counted by itself, hyper's buffer included.
         if !self.count_buffer(buffer.remaining()) && phase != Phase::Answering {
-            self.control.no_room.store(true, Ordering::Relaxed);
+            let _first = self.control.head_refusal.set(NO_ROOM);
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let before = buffer.filled().len();
@@ -261,6 +275,10 @@ impl<E: Env> AsyncRead for Watched<E> {
         };
         if polled.is_ready() || matches!(self.beginning, Beginning::Preface(1..)) {
             self.head_bytes += buffer.filled().len() - before;
+            if matches!(phase, Phase::Idle | Phase::Head) && self.line.look_at(&buffer.filled()[before..]) {
+                let _first = self.control.head_refusal.set(NUMBER_SIGN);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             if phase == Phase::Idle {
                 self.control.enter(Phase::Head, self.context.tick());
             }
@@ -291,8 +309,8 @@ impl<E: Env> AsyncWrite for Watched<E> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.beginning, Beginning::Http2(_)) {
-            // It goes on, without hyper's HTTP/1.
+        if matches!(self.beginning, Beginning::Http2(_)) || self.control.head_refusal.get().is_some() {
+            // It goes on without hyper's HTTP/1, or has to be told something yet.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

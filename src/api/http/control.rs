@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
 /// What a connection waits for.
@@ -73,8 +73,8 @@ pub(super) struct Control {
     pub(super) linger: AtomicBool,
     /// The client has shown who it is, with the request at hand.
     pub(super) is_known: AtomicBool,
-    /// There was no room for the head at hand.
-    pub(super) no_room: AtomicBool,
+    /// How the head at hand is refused, which hyper is not given.
+    pub(super) head_refusal: OnceLock<&'static [u8]>,
     /// HTTP/2: the tick, and one, since when a frame or a block of headers is incomplete; 0: none
     /// is.
     incomplete_since: AtomicU32,
@@ -94,7 +94,7 @@ impl Control {
             waker: Mutex::new(None),
             linger: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
-            no_room: AtomicBool::new(false),
+            head_refusal: OnceLock::new(),
             incomplete_since: AtomicU32::new(0),
         }
     }

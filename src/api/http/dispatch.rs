@@ -15,7 +15,8 @@ use crate::api::http::v1::problem::Problem;
 use crate::api::http::{health, origin};
 use crate::node::NodeHandle;
 use crate::runtime::Env;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
 use hyper::{Request, Response, StatusCode, Version};
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,15 +60,20 @@ pub(super) async fn dispatch<E: Env>(
             Err(not_taken) => refuse(not_taken, &call, has_problems, is_write),
         },
     };
-    if call.head.version == Version::HTTP_2
-        && let Some(body) = call.take_unread()
-    {
-        let_come(&context.env, body).await;
+    let mut answer = answer;
+    if let Some(body) = call.take_unread().filter(|body| !body.is_end_stream()) {
+        let is_http2 = call.head.version == Version::HTTP_2;
+        // A client that waits until it is asked for its body need not send it.
+        let is_wanted = is_http2 || !(answer.close || call.head.headers.contains_key(EXPECT));
+        call.place = None;
+        // What is not read of it goes with the connection.
+        answer.close |= !(is_wanted && let_come(&context.env, body).await);
     }
     let is_known = call.is_known();
     control.is_known.store(is_known, Ordering::Relaxed);
     let head = call.head;
-    let mut answer = answer.counted((&context.budget, &peer.account), || match (has_problems, is_write) {
+    let closes = answer.close;
+    answer = answer.counted((&context.budget, &peer.account), || match (has_problems, is_write) {
         (false, _) => Answer::no_room(),
         (true, false) => Problem::no_room().answer(),
         // It was carried out, and the answer is lost.
@@ -88,7 +94,7 @@ pub(super) async fn dispatch<E: Env>(
     let caller = caller(&head).map(|certificate| certificate.name.as_str());
     tracing::debug!(method = %head.method, route, code = answer.status.as_u16(), micros, caller, "request");
     // A stream of HTTP/2 ends by itself.
-    answer.close &= head.version != Version::HTTP_2;
+    answer.close = (answer.close || closes) && head.version != Version::HTTP_2;
     let close = answer.close;
     Dispatched { response: answer.into_response(head.headers), close }
 }
@@ -142,7 +148,9 @@ async fn handle<E: Env>(
     call.variable = variable;
     let answer = (operation.handler)(context, call).await;
     if looked == Looked::Past && answer.status == StatusCode::UNAUTHORIZED {
-        return refusal(not_looked_at(), route.has_problems(), is_write);
+        let error = not_looked_at();
+        let error = if answer.is_of_unknown_outcome { error.of_unknown_outcome() } else { error };
+        return refusal(error, route.has_problems(), is_write);
     }
     answer
 }

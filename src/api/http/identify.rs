@@ -6,7 +6,7 @@ use crate::api::http::credentials::{self, BadCredentials};
 use crate::api::http::route::{Call, Needs};
 use crate::api::http::secured::caller;
 use crate::api::http::v1::problem::Problem;
-use crate::api::service::{Asker, Credentials, ErrorCode, Identity, ServiceError, Shown};
+use crate::api::service::{Asker, Credentials, ErrorCode, Identity, ServiceError, Shown, WriteOutcome};
 use crate::kv::Denial;
 use crate::replica::ClientRequest;
 use crate::runtime::Env;
@@ -123,7 +123,7 @@ pub(super) fn not_looked_at() -> ServiceError {
 
 /// A refusal, in the words of the route.
 pub(super) fn refusal(error: ServiceError, has_problems: bool, is_write: bool) -> Answer {
-    let error = if is_write { error.not_applied() } else { error };
+    let error = if is_write && error.outcome.is_none() { error.not_applied() } else { error };
     if has_problems {
         return Problem::from(error).closing().answer();
     }
@@ -140,8 +140,8 @@ pub(super) fn plain_refusal(error: &ServiceError) -> Answer {
         _ => answer,
     };
     match error.outcome {
-        Some(crate::api::service::WriteOutcome::NotApplied) => answer.with_outcome("not-appended"),
-        Some(crate::api::service::WriteOutcome::Unknown) => answer.with_outcome("unknown"),
+        Some(WriteOutcome::NotApplied) => answer.with_outcome("not-appended"),
+        Some(WriteOutcome::Unknown) => answer.with_outcome("unknown"),
         None => answer,
     }
 }

@@ -42,6 +42,7 @@ mod origin;
 mod query;
 mod rates;
 mod remote_end;
+mod request_line;
 mod rounds;
 mod route;
 mod routes;

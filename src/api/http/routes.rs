@@ -69,7 +69,7 @@ impl<E: Env> Routes<E> {
             operations: &[Operation {
                 method: "POST",
                 handler: |context, call| Box::pin(join::handle(context, call)),
-                while_starting: WhileStarting::Refuses,
+                while_starting: WhileStarting::RefusesWrite,
                 needs: Needs::Right(AdminRight::Members),
                 about: "add or replace a node",
                 id: "join",

@@ -16,7 +16,7 @@ use crate::api::service::passwords::{Busy, PasswordCost, Passwords};
 use crate::kv::{Principal, Security, Subject, TOKEN_HASH_BYTES, TokenRights, User};
 use crate::node::NodeHandle;
 use crate::raft::Time;
-use crate::replica::{ClientReply, ClientRequest};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::Env;
 use crate::runtime::door::Caller;
 use sha2::{Digest, Sha256};
@@ -109,7 +109,7 @@ impl Authenticator {
                     self.note_failure(env.now(), &caller);
                 }
                 return Err(match other {
-                    ClientReply::Failed(error) => ServiceError::of_client(&error, false),
+                    ClientReply::Failed(error) => told_to_strangers(&error),
                     _ => unknown(),
                 });
             }
@@ -283,6 +283,17 @@ pub(crate) fn hash_of_token(text: &[u8]) -> [u8; TOKEN_HASH_BYTES] {
 }
 
 /// The same for each kind: which part of the credentials is wrong is not told.
+/// Why nobody can say whether credentials are good. Its own words tell of the node's disk and of
+/// its cluster, and who asks is not known.
+fn told_to_strangers(error: &ClientError) -> ServiceError {
+    match error {
+        ClientError::Refused(_) => {
+            ServiceError::new(ErrorCode::Refused, "this node takes no part any more; its log says why")
+        }
+        _ => ServiceError::of_client(error, false),
+    }
+}
+
 fn unknown() -> ServiceError {
     let detail =
         "the credentials are wrong, or count no more: check the user's name and password, or the token";

@@ -111,6 +111,7 @@ codes! {
     /// Nothing answers at the address of the node to add.
     NodeUnreachable = "node-unreachable",
     NoMember = "no-member",
+    NoAlarm = "no-alarm",
     /// A member's id is another one's name.
     AmbiguousMember = "ambiguous-member",
     /// A change makes no sense for these members.

@@ -165,15 +165,21 @@ impl<'n, E: Env> Service<'n, E> {
         done
     }
 
-    /// Whether an alarm of this node may be acknowledged, as the members may be changed.
-    pub(crate) async fn may_acknowledge(&self, id: u64) -> Result<(), ServiceError> {
+    /// Acknowledges an alarm of this node, if the caller may do that, as the members may be
+    /// changed.
+    pub(crate) async fn acknowledge<T>(
+        &self,
+        id: u64,
+        acknowledge: impl FnOnce() -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
         let deed = || Deed::admin("acknowledge", Some(format!("alarm {id}")));
         // It is this node's own, and nothing of the cluster: an open cluster need not answer.
         if !self.node.facts().is_open() {
             self.order_members(deed).await?;
         }
-        self.note(deed(), Ok(None));
-        Ok(())
+        let done = acknowledge();
+        self.note(deed(), done.as_ref().map(|_| None));
+        done
     }
 
     /// Adds a node, as the original's API does.

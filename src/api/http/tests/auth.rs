@@ -295,6 +295,16 @@ async fn a_changed_password_counts_at_once() {
     assert_eq!(fixture.code("app", "GET", "/v1/kv?prefix=app/", "").await, 401);
     let headers = basic_with("app", "new");
     assert_eq!(fixture.ask_with("GET", "/v1/kv?prefix=app/", &headers, b"").await.code, 200);
+    // What is left out by mistake takes no password away.
+    let without = fixture.ask_with("PUT", "/v1/auth/users/app/password", &headers, b"{}").await;
+    assert_eq!(without.problem(), (400, "bad-field".to_owned()));
+    assert_eq!(fixture.ask_with("GET", "/v1/kv?prefix=app/", &headers, b"").await.code, 200);
+    let none = br#"{"password":null}"#;
+    assert_eq!(
+        fixture.ask_with("PUT", "/v1/auth/users/blind/password", &basic("root"), none).await.code,
+        200
+    );
+    assert_eq!(fixture.code("blind", "GET", "/v1/kv/app%2Fa", "").await, 401);
     let others =
         fixture.ask_with("PUT", "/v1/auth/users/root/password", &headers, br#"{"password":"x"}"#).await;
     assert_eq!(others.problem(), (403, "forbidden".to_owned()));

@@ -7,6 +7,8 @@ use crate::api::service::{Credentials, ErrorCode, Identity, Shown};
 use crate::api::{AuditLog, AuditSink, HttpOptions, PasswordCost};
 use crate::kv::Store;
 use crate::node::NodeHandle;
+use crate::node::handle::ClientCall;
+use crate::replica::{ClientError, ClientReply};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use std::io;
@@ -101,6 +103,19 @@ async fn credentials_that_were_not_looked_at_are_not_wrong() {
     }
 }
 
+/// What was carried out under its key before is not said not to have happened.
+#[tokio::test]
+async fn credentials_that_were_not_looked_at_say_nothing_of_an_earlier_attempt() {
+    let fixture = secured().await;
+    let headers = format!("{}idempotency-key: once\r\n", basic("app"));
+    assert_eq!(fixture.ask_with("PUT", "/v1/kv/app%2Fa", &headers, b"x").await.code, 200);
+    fixture.node.facts.note_security(Store::new().security(), true);
+    let again = fixture.ask_with("PUT", "/v1/kv/app%2Fa", &headers, b"x").await;
+    assert_eq!(again.code, 503, "{}", again.text());
+    assert!(again.text().contains("ask again"), "{}", again.text());
+    assert!(!again.text().contains("not-applied"), "{}", again.text());
+}
+
 /// It cannot find out whether they are newer than what it knows.
 #[tokio::test]
 async fn a_node_without_a_quorum_is_no_place_to_guess_at() {
@@ -133,6 +148,30 @@ async fn a_stranger_does_not_learn_why_a_node_is_not_ready() {
     let told: Vec<_> = checks.iter().filter(|(_, held)| *held == Err("secret".to_owned())).collect();
     assert_eq!(told.len(), 1, "what has no words of the node's is told: {checks:?}");
     assert!(checks[4].1.is_ok());
+}
+
+/// Invented credentials make no difference.
+#[tokio::test]
+async fn a_stranger_does_not_learn_why_a_node_withdrew() {
+    let secured = secured().await;
+    let (clients, mut calls) = mpsc::channel::<ClientCall>(4);
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            let failed = ClientError::Refused("its disk is of cluster 7, at 10.0.0.7".to_owned());
+            let _ = call.reply.send(ClientReply::Failed(failed));
+        }
+    });
+    let withdrawn = beside(options(), NodeHandle { clients, ..secured.node.clone() }).await;
+    for headers in [basic_with("root", "wrong"), "authorization: Bearer nonsense\r\n".to_owned()] {
+        for target in ["/v1/kv/a", "/get?key=a", "/v1/status"] {
+            let answered = withdrawn.ask_with("GET", target, &headers, b"").await;
+            assert_eq!(answered.code, 503, "{target}: {}", answered.text());
+            assert!(!answered.text().contains('7'), "{target}: {}", answered.text());
+        }
+    }
+    // Who is known is told.
+    let known = withdrawn.ask_with("GET", "/v1/kv/app%2Fa", &basic("app"), b"").await;
+    assert!(known.code == 503 && known.text().contains("cluster 7"), "{}", known.text());
 }
 
 /// As many guesses as are made at once, from networks of one site.
@@ -228,6 +267,25 @@ async fn no_password_is_hashed_for_a_caller_without_the_right() {
     assert_eq!(change("root", "app").await, 503);
     let user = br#"{"name":"x","password":"x","roles":[]}"#;
     assert_eq!(fixture.ask_with("POST", "/v1/auth/users", &basic("app"), user).await.code, 403);
+}
+
+/// It was denied nothing, and did nothing.
+#[tokio::test]
+async fn an_alarm_that_is_not_there_is_not_written_down_as_acknowledged() {
+    let secured = secured().await;
+    let lines = Lines::default();
+    let log = lines.log(&secured.env);
+    let fixture = beside(HttpOptions { audit: Some(log.clone()), ..options() }, secured.node.clone()).await;
+    let board = &fixture.server.context.metrics.alarm_board;
+    board.raise("damage", "a file", true);
+    let there = board.list()[0].id;
+    for (id, code) in [(there + 1, 404), (there, 200)] {
+        let answered = fixture.ask_with("DELETE", &format!("/v1/alarms/{id}"), &basic("root"), b"").await;
+        assert_eq!(answered.code, code, "{}", answered.text());
+    }
+    let written = lines.of(log, &secured.env).await;
+    let outcomes: Vec<_> = written.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["no-alarm", "done"], "{written:?}");
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn ask_and_do_not_read(fixture: &Fixture, times: usize) -> TcpStream {
     stream
 }
 
-async fn read_answer(stream: &mut BufReader<TcpStream>) -> Answered {
+pub(super) async fn read_answer(stream: &mut BufReader<TcpStream>) -> Answered {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(stream.read_u8().await.expect("a head"));

@@ -3,6 +3,10 @@
 use crate::api::HttpOptions;
 use crate::api::http::tests::fixture::Fixture;
 use crate::kv::VALUE_BYTES_MAX;
+use crate::node::NodeHandle;
+use crate::node::handle::ClientCall;
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level};
+use tokio::sync::mpsc;
 
 const BINARY: &[u8] = b"\x00\xff\r\n\x80";
 
@@ -203,7 +207,36 @@ async fn what_was_seen_before_the_first_attempt_is_a_revision_and_goes_with_a_ke
         assert_eq!(refused.problem(), (400, "bad-idempotency-since".to_owned()), "{headers}");
         assert_eq!(refused.json()["outcome"], "not-applied");
     }
+    // Of two, one would be passed over.
+    for name in ["if-match", "if-none-match", "idempotency-key", "idempotency-since"] {
+        let headers = format!("idempotency-key: k\r\n{name}: 1\r\n{name}: 1\r\n");
+        let refused = fixture.ask_with("PUT", "/v1/kv/k", &headers, b"v").await;
+        assert_eq!(refused.problem(), (400, "bad-condition".to_owned()), "{name}");
+    }
     assert_eq!(fixture.ask("GET", "/v1/kv/k", b"").await.code, 404);
+}
+
+/// Whoever lost its majority may wait for what it still hears of.
+#[tokio::test]
+async fn a_long_poll_asks_no_quorum_where_the_client_wants_none() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    let (clients, mut calls) = mpsc::channel::<ClientCall>(64);
+    fixture.slot.fill(NodeHandle { clients, ..fixture.node.clone() });
+    let node = fixture.node.clone();
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            if let ClientRequest::Read { level: Level::Linearizable, .. } = call.request {
+                let _ = call.reply.send(ClientReply::Failed(ClientError::NoQuorum));
+            } else {
+                let _ = node.clients.send(call).await;
+            }
+        }
+    });
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"1").await.code, 200);
+    let asked = fixture.ask("GET", "/v1/kv/k?wait=10ms", b"").await;
+    assert_eq!(asked.problem(), (503, "no-quorum".to_owned()));
+    let local = fixture.ask("GET", "/v1/kv/k?wait=10ms&level=local", b"").await;
+    assert_eq!((local.code, local.header("infinitystore-revision")), (304, Some("1")), "{}", local.text());
 }
 
 #[tokio::test]

@@ -2,7 +2,33 @@
 
 use crate::api::HttpOptions;
 use crate::api::http::tests::fixture::Fixture;
+use crate::kv::{LeaseId, Op, Query};
+use crate::node::NodeHandle;
+use crate::node::handle::ClientCall;
+use crate::replica::ClientRequest;
 use serde_json::json;
+use tokio::sync::mpsc;
+
+/// Its time and its keys are two questions.
+#[tokio::test]
+async fn a_lease_that_ends_while_it_is_looked_at_has_no_keys_to_tell() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    let (clients, mut calls) = mpsc::channel::<ClientCall>(64);
+    fixture.slot.fill(NodeHandle { clients, ..fixture.node.clone() });
+    let node = fixture.node.clone();
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            if let ClientRequest::Read { query: Query::LeaseKeys(..), .. } = call.request {
+                node.request(ClientRequest::write(Op::Revoke(LeaseId(1)))).await;
+            }
+            let _ = node.clients.send(call).await;
+        }
+    });
+    assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10}").await.code, 200);
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k?lease=1", b"v").await.code, 200);
+    let answered = fixture.ask("GET", "/v1/leases/1", b"").await;
+    assert_eq!(answered.problem(), (404, "no-lease".to_owned()));
+}
 
 #[tokio::test]
 async fn a_lease_is_made_looked_at_renewed_and_ended() {

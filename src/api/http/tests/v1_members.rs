@@ -2,6 +2,7 @@
 
 use crate::api::HttpOptions;
 use crate::api::http::tests::fixture::Fixture;
+use crate::runtime::Env;
 
 #[tokio::test]
 async fn the_members_are_listed_as_the_leader_or_the_node_sees_them() {
@@ -11,6 +12,21 @@ async fn the_members_are_listed_as_the_leader_or_the_node_sees_them() {
     assert_eq!((all.text(), all.header("etag")), (expected, Some("\"7\"")));
     let own = fixture.ask("GET", "/v1/members?level=local", b"").await;
     assert_eq!(own.json()["told_by"], "this node");
+}
+
+#[tokio::test]
+async fn the_members_are_listed_by_a_node_that_is_fresh_enough() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let stale = (503, "stale".to_owned());
+    assert_eq!(fixture.ask("GET", "/v1/members?max_staleness=1h", b"").await.problem(), stale);
+    fixture.node.facts.note_fresh(fixture.env.now());
+    let fresh = fixture.ask("GET", "/v1/members?max_staleness=1h", b"").await;
+    assert_eq!(fresh.json()["told_by"], "this node");
+    assert!(fresh.header("infinitystore-age-ms").is_some());
+    assert_eq!(fixture.ask("GET", "/v1/members?max_staleness=0", b"").await.problem(), stale);
+    let own = fixture.ask("GET", "/v1/members?level=local", b"").await;
+    assert!(own.header("infinitystore-age-ms").is_some());
+    assert_eq!(fixture.ask("GET", "/v1/members", b"").await.header("infinitystore-age-ms"), None);
 }
 
 #[tokio::test]

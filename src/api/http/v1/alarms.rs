@@ -7,6 +7,7 @@ use crate::api::http::v1::input;
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
+use crate::api::service::{ErrorCode, ServiceError};
 use crate::runtime::{Alarm, Env};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -35,12 +36,12 @@ pub(super) async fn acknowledge<E: Env>(
 ) -> Result<Answer, Problem> {
     let bytes = input::path_variable(call)?;
     let id = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<u64>().ok());
-    service(context, call).may_acknowledge(id.unwrap_or_default()).await?;
-    let found = id.and_then(|id| context.metrics.alarm_board.acknowledge(id));
-    let Some(alarm) = found else {
-        let detail = "this node has no alarm of that number";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "no-alarm", detail));
+    let find = || {
+        let found = id.and_then(|id| context.metrics.alarm_board.acknowledge(id));
+        let missing = || ServiceError::new(ErrorCode::NoAlarm, "this node has no alarm of that number");
+        found.ok_or_else(missing)
     };
+    let alarm = service(context, call).acknowledge(id.unwrap_or_default(), find).await?;
     context.node().note_alarms().await;
     let mut json = Json::object();
     write(&mut json, &alarm);

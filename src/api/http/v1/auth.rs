@@ -30,6 +30,8 @@ struct UserBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PasswordBody {
+    /// Null takes it away. Left out, it would be null by mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
     password: Option<String>,
 }
 

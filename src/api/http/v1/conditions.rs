@@ -18,7 +18,8 @@ pub(super) fn of(call: &Call) -> Result<Option<Condition>, Problem> {
 /// A header that comes twice is refused in any case: one of the two would be passed over.
 pub(in crate::api::http) fn refuse_others(call: &Call, looked_at: &[&str]) -> Result<(), Problem> {
     let comes_twice = |name: &&str| call.head.headers.get_all(*name).iter().nth(1).is_some();
-    if let Some(name) = ["If-Match", "If-None-Match", "Idempotency-Key"].into_iter().find(comes_twice) {
+    let once = ["If-Match", "If-None-Match", "Idempotency-Key", "Idempotency-Since"];
+    if let Some(name) = once.into_iter().find(comes_twice) {
         let detail = format!("{name} comes more than once: nothing was done; send one line with one value");
         return Err(Problem::bad("bad-condition", detail));
     }

@@ -68,6 +68,12 @@ impl Freshness {
         Self(context.node().facts().fresh_at())
     }
 
+    /// Whether this node's state is as new as the level wants it.
+    pub(super) fn suffices<E: Env>(self, context: &Arc<Context<E>>, level: Level) -> bool {
+        let Level::Fresh { max_staleness_micros } = level else { return true };
+        self.0.is_some_and(|at| context.env.now().since(at) <= max_staleness_micros)
+    }
+
     /// With how old what is served may be, if it is what this node has.
     pub(super) fn told<E: Env>(self, context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
         match (level, self.0) {

@@ -91,9 +91,10 @@ pub(super) async fn get<E: Env>(
     let id = id_of(call)?;
     let limit = limit_of(&parameters)?;
     let after = parameters.bytes("from", "from64")?.unwrap_or_default();
-    let time = service(context, call).lease_time(id, false).await?;
     let query = Query::LeaseKeys(id, after, limit);
     let answer = service(context, call).read(query, Level::Linearizable).await?;
+    // Last: one that has ended meanwhile is told of as ended.
+    let time = service(context, call).lease_time(id, false).await?;
     let Found::LeaseKeys { keys, next } = answer.found else { return Err(strange(&answer.found).into()) };
     let bytes = keys.iter().chain(&next).map(|key| 16 + Json::bytes_of(key)).sum();
     if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {

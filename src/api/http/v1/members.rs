@@ -4,15 +4,15 @@ use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::route::{Call, service};
 use crate::api::http::v1::conditions;
-use crate::api::http::v1::input;
+use crate::api::http::v1::input::{self, Freshness};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
-use crate::api::service::Condition;
+use crate::api::service::{Condition, ServiceError};
 use crate::kv::Revision;
 use crate::node::{MemberDone, MemberOrder, MemberView, NewNode, OrderConditions, OrderDone};
-use crate::replica::Level;
+use crate::replica::{ClientError, Level};
 use crate::runtime::Env;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -91,8 +91,12 @@ pub(super) async fn list<E: Env>(
     call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let of_leader = parameters.level()? == Level::Linearizable;
-    let view = service(context, call).members(of_leader).await?;
+    let level = parameters.level()?;
+    let freshness = Freshness::of(context);
+    if !freshness.suffices(context, level) {
+        return Err(ServiceError::of_client(&ClientError::Stale, false).into());
+    }
+    let view = service(context, call).members(level == Level::Linearizable).await?;
     let mut json = Json::object();
     json.number("configuration", view.configuration)
         .flag("committed", view.committed)
@@ -101,7 +105,8 @@ pub(super) async fn list<E: Env>(
     json.list("members", &view.members, |json, member| {
         write_member(json, member, view.leader == Some(member.id));
     });
-    Ok(Answer::json(StatusCode::OK, json.end_line()).tagged(Revision(view.configuration)))
+    let answer = Answer::json(StatusCode::OK, json.end_line()).tagged(Revision(view.configuration));
+    Ok(freshness.told(context, level, answer))
 }
 
 fn write_member(json: &mut Json, member: &MemberView, is_leader: bool) {

@@ -98,6 +98,7 @@ impl Problem {
             json.field("present").versions(present);
         }
         let mut answer = Answer::problem(self.status, json.end_line());
+        answer.is_of_unknown_outcome = self.outcome == Some(WriteOutcome::Unknown);
         // Here it is the store's, as of which the condition did not hold.
         if let (StatusCode::PRECONDITION_FAILED, Some(revision)) = (self.status, self.revision) {
             answer = answer.at(revision);
@@ -181,7 +182,8 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::NoUser
         | ErrorCode::NoRole
         | ErrorCode::NoToken
-        | ErrorCode::NoGrant => StatusCode::NOT_FOUND,
+        | ErrorCode::NoGrant
+        | ErrorCode::NoAlarm => StatusCode::NOT_FOUND,
         ErrorCode::LeaseExists
         | ErrorCode::FutureRevision
         | ErrorCode::AnswerForgotten
