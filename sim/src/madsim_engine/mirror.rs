@@ -482,7 +482,7 @@ fn percent(bytes: &[u8]) -> String {
 }
 
 /// What a member says of itself, once it is ready: until it has applied what it had when it ended,
-/// it says no more than that it lives, and until it has heard of a majority, it cannot prove how old
+/// it says no more than that it lives, and until it has heard from a leader, it cannot prove how old
 /// its state is.
 async fn status(shared: &Shared, slot: usize) -> Result<Value, String> {
     let give_up = now() + READY_MICROS;
@@ -491,7 +491,8 @@ async fn status(shared: &Shared, slot: usize) -> Result<Value, String> {
         let answer = ask(shared, slot, &Request::get("/v1/status")).await?;
         let told: Value = serde_json::from_slice(&answer.body)
             .map_err(|error| format!("/v1/status of machine {slot} is no JSON: {error}"))?;
-        if ready.code == 200 && told["version"].is_string() {
+        let aged = ask(shared, slot, &Request::get("/v1/settings?max_staleness=1h")).await?;
+        if ready.code == 200 && told["version"].is_string() && aged.code == 200 {
             return Ok(told);
         }
         if now() >= give_up {
