@@ -482,8 +482,8 @@ fn percent(bytes: &[u8]) -> String {
 }
 
 /// What a member says of itself, once it is ready: until it has applied what it had when it ended,
-/// it says no more than that it lives, and until it has heard from a leader, it cannot prove how old
-/// its state is.
+/// it says no more than that it lives, and until it has heard from a leader, it cannot prove how
+/// old its state is.
 async fn status(shared: &Shared, slot: usize) -> Result<Value, String> {
     let give_up = now() + READY_MICROS;
     loop {

@@ -83,8 +83,8 @@ impl Account {
         Ok(own.max(site.probes.take(now, rate.saturating_mul(SITE_FACTOR))?))
     }
 
-    /// Adds `bytes` to what it holds of a budget. Returns what it, or its site if that is more, held
-    /// before.
+    /// Adds `bytes` to what it holds of a budget. Returns what it, or its site if that is more,
+    /// held before.
     pub(super) fn add(&self, of: Resource, bytes: usize) -> usize {
         let of_site = self.site.as_ref().map_or(0, |site| site.add(of, bytes));
         self.bytes[of as usize].fetch_add(bytes, Ordering::Relaxed).max(of_site)

@@ -17,8 +17,8 @@ use crate::kv::KeyRange;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Questions that wait for a change, and the ranges that they ask for, take so much of the node: its
-/// replica refuses more, whoever asks.
+/// Questions that wait for a change, and the ranges that they ask for, take so much of the node:
+/// its replica refuses more, whoever asks.
 pub(super) const QUESTIONS_BYTES_MAX: usize = 32 << 20;
 /// Each as much beside its range: there are 65,536 at most.
 const QUESTION_BYTES: usize = 512;

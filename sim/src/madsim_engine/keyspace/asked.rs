@@ -88,8 +88,8 @@ pub(super) struct KeyspaceRequest {
 /// Bounds on the age of a state that clients ask for, microseconds.
 const STALENESS: [u64; 4] = [0, 20_000, 500_000, 30_000_000];
 
-/// Some reads of a node's own state bound its age instead. Nothing is drawn for that: it goes by the
-/// revision that there is about now.
+/// Some reads of a node's own state bound its age instead. Nothing is drawn for that: it goes by
+/// the revision that there is about now.
 fn with_a_bound(request: ClientRequest, now: u64) -> ClientRequest {
     match request {
         ClientRequest::Read { query, level: Level::Local } if now % 2 == 0 => {
