@@ -6,7 +6,7 @@
 
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, PATIENCE_MICROS, Request, ask};
 use crate::madsim_engine::laws::same;
-use crate::madsim_engine::reflections::{self, Row};
+use crate::madsim_engine::reflections::{self, Row, may_refuse, patiently};
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
@@ -28,8 +28,6 @@ const KEYS_MAX: usize = 6;
 const URL_KEY_BYTES_MAX: usize = 10_000;
 /// Questions on their way on one connection.
 const WINDOW: usize = 12;
-/// How often a member that has too much to do is asked again.
-const TRIES_MAX: usize = 40;
 /// How often all is asked again, since something has changed meanwhile.
 const ROUNDS_MAX: usize = 5;
 /// What was said of an alarm is on the disk after this time.
@@ -500,24 +498,6 @@ async fn status(shared: &Shared, slot: usize) -> Result<Value, String> {
         }
         sleep_until(now() + 50 * MILLI).await;
     }
-}
-
-/// Asks, and again where few may wait.
-pub(super) async fn patiently(shared: &Shared, slot: usize, request: &Request) -> Result<Answer, String> {
-    for _ in 0..TRIES_MAX {
-        let answer = ask(shared, slot, request).await?;
-        if answer.code != 503 || !may_refuse(shared) {
-            return Ok(answer);
-        }
-        sleep_until(now() + 50 * MILLI).await;
-    }
-    Err(format!("machine {slot} has no time for {} {:.200}", request.method, request.target))
-}
-
-/// Whether a member at rest may have no time for a question.
-fn may_refuse(shared: &Shared) -> bool {
-    let world = shared.lock();
-    world.limits.are_few() || !world.is_quick()
 }
 
 /// Asks all of it on one connection.

@@ -1,16 +1,19 @@
 //! The mirror's questions of several parts: pages that make a whole, and changes that lead from a
 //! past state to the present one.
 
-use crate::madsim_engine::http::{Http, PATIENCE_MICROS, Request};
+use crate::madsim_engine::http::{Answer, Http, PATIENCE_MICROS, Request, ask};
 use crate::madsim_engine::laws::same;
-use crate::madsim_engine::mirror::patiently;
-use crate::madsim_engine::time::now;
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
+use crate::schedule::MILLI;
 use infinitystore::codec::from_base64;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+/// How often a member that has too much to do is asked again.
+const TRIES_MAX: usize = 40;
 
 /// Pages of a scan, about.
 const PAGES: u64 = 6;
@@ -222,4 +225,22 @@ fn key_of(row: &Value) -> Result<Vec<u8>, String> {
         (None, Some(text)) => from_base64(text.as_bytes()).map_err(|error| error.to_string()),
         _ => Err(format!("it has no key, or two: {row}")),
     }
+}
+
+/// Asks, and again where few may wait.
+pub(super) async fn patiently(shared: &Shared, slot: usize, request: &Request) -> Result<Answer, String> {
+    for _ in 0..TRIES_MAX {
+        let answer = ask(shared, slot, request).await?;
+        if answer.code != 503 || !may_refuse(shared) {
+            return Ok(answer);
+        }
+        sleep_until(now() + 50 * MILLI).await;
+    }
+    Err(format!("machine {slot} has no time for {} {:.200}", request.method, request.target))
+}
+
+/// Whether a member at rest may have no time for a question.
+pub(super) fn may_refuse(shared: &Shared) -> bool {
+    let world = shared.lock();
+    world.limits.are_few() || !world.is_quick()
 }

@@ -8,7 +8,7 @@ use crate::api::http::rates::UserBuckets;
 use crate::api::http::rounds::Rounds;
 use crate::api::http::streams::Streams;
 use crate::api::http::turns::Turns;
-use crate::api::http::v1::pages::Pages;
+use crate::api::http::v1::page_cache::Pages;
 use crate::api::service::Authenticator;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::raft::Time;

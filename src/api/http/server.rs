@@ -56,8 +56,8 @@ impl<E: Env> fmt::Debug for HttpServer<E> {
 }
 
 impl<E: Env> HttpServer<E> {
-    /// Serves `node` on a listener (from [`Env::listen_to_clients`]), from now on. Until the node has started,
-    /// `/livez` answers and the rest is refused.
+    /// Serves `node` on a listener (from [`Env::listen_to_clients`]), from now on. Until the node
+    /// has started, `/livez` answers and the rest is refused.
     #[must_use]
     pub fn start(
         env: E,

@@ -92,7 +92,7 @@ const STALENESS: [u64; 4] = [0, 20_000, 500_000, 30_000_000];
 /// the revision that there is about now.
 fn with_a_bound(request: ClientRequest, now: u64) -> ClientRequest {
     match request {
-        ClientRequest::Read { query, level: Level::Local } if now % 2 == 0 => {
+        ClientRequest::Read { query, level: Level::Local } if now.is_multiple_of(2) => {
             let number = usize::try_from(now / 2 % STALENESS.len() as u64).unwrap_or_default();
             let level = Level::Fresh { max_staleness_micros: STALENESS[number] };
             ClientRequest::Read { query, level }
