@@ -17,6 +17,21 @@ fn an_answer_is_as_old_as_the_first_note_that_has_it() {
     }
 }
 
+/// No note is due then, and no answer follows that would bring one.
+#[test]
+fn the_last_answers_before_a_rest_become_older_too() {
+    let mut ages = AnswerAges::default();
+    ages.note(Time::new(10 * SECOND), 50, || Some(1));
+    ages.note(Time::new(10 * SECOND + SECOND / 4), 60, || Some(1));
+    ages.note(Time::new(10 * SECOND + SECOND / 2), 70, || Some(1));
+    ages.note(Time::new(20 * SECOND), 70, || Some(61));
+    let now = Time::new(40 * SECOND);
+    for number in [51, 60, 61, 70] {
+        let told = ages.age_micros(number, now);
+        assert_eq!(told, 29 * SECOND + SECOND / 2, "{number}");
+    }
+}
+
 /// What is told is never more than what is true.
 #[test]
 fn notes_are_few_however_long_and_fast_answers_come() {
