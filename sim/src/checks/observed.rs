@@ -1,6 +1,7 @@
 //! Rare paths of the product, recognised by what it shows. Coverage marks say whether a campaign
 //! met them.
 
+use crate::checks::answer_times::AnswerTimes;
 use crate::record::marks::Marks;
 use infinitystore::raft::{Entry, LogId, LogIndex, RoleName, Term};
 use infinitystore::replica::{Notice, Replica};
@@ -14,6 +15,10 @@ pub struct Observed {
     /// Entries that were in memory before the last step, and may have left it in that step. Kept
     /// only in runs in which the log in memory is short.
     pub ahead: Vec<Entry>,
+    /// When the answers that it remembers were made.
+    pub answers: AnswerTimes,
+    /// Whether its disk is slow, as it was told last.
+    pub is_slow: bool,
     before: Option<Before>,
 }
 
@@ -29,14 +34,19 @@ struct Before {
 impl Observed {
     /// A process starts, on a snapshot that ends at `applied`.
     #[must_use]
-    pub const fn at_start(applied: LogIndex) -> Self {
-        Self { applied, ahead: Vec::new(), before: None }
+    pub fn at_start(applied: LogIndex) -> Self {
+        Self { applied, ..Self::default() }
     }
 
     /// Marks what became of the replica since it was last looked at.
     pub fn mark(&mut self, replica: &Replica, notices: &[Notice], marks: &mut Marks) {
         let raft = replica.raft();
         let (role, term, last) = (raft.role(), raft.term(), raft.last_log());
+        for notice in notices {
+            if let Notice::DiskSlow { is_slow, .. } = notice {
+                self.is_slow = *is_slow;
+            }
+        }
         let membership_changed =
             notices.iter().any(|notice| matches!(notice, Notice::MembershipChanged { .. }));
         let membership = match self.before {

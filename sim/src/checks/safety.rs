@@ -12,6 +12,7 @@ use crate::checks::levels::LevelChecks;
 use crate::checks::observed::Observed;
 use crate::checks::orders::Orders;
 use crate::checks::quorums::{LeaseBounds, Quorums};
+use crate::checks::shown::{Known, figures_are_right};
 use crate::record::marks::Marks;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{PROMOTE_LAG_ENTRIES, Settings};
@@ -340,7 +341,7 @@ impl Checks {
     ///
     /// # Errors
     /// [`Violation`].
-    pub fn shows(&self, replica: &Replica, status: &Status) -> Result<(), Violation> {
+    pub fn shows(&self, replica: &Replica, status: &Status, known: Known<'_>) -> Result<(), Violation> {
         let (raft, store) = (replica.raft(), replica.store());
         let shown = (status.id, status.role, status.term, status.last_log, status.commit_index);
         let is = (raft.id(), raft.role(), raft.term(), raft.last_log(), raft.commit_index());
@@ -353,6 +354,7 @@ impl Checks {
         check!("the status says what is", members == right, "{} shows {members:?}", raft.id());
         let here = status.state_hash == store.state_hash() && status.joint == raft.membership().is_joint();
         check!("the status says what is", here, "{} shows {status:?}", raft.id());
+        figures_are_right(replica, status, known)?;
         self.ledger.check_store(raft.id(), status.last_applied, store)
     }
 

@@ -38,7 +38,7 @@ async fn take(shared: &Shared, slot: usize, is_local: bool) -> Result<(), Violat
     let Some(mut connection) = Http::open(shared, slot, give_up).await else { return Ok(()) };
     let Some(member) = shared.lock().machines[slot].member else { return Ok(()) };
     // What any member has applied is committed, and a linearizable read sees it.
-    let seen = shared.lock().stores.last_key_value().map_or(0, |(_, (revision, ..))| *revision);
+    let seen = shared.lock().stores.last_key_value().map_or(0, |(_, store)| store.revision);
     let target = if is_local { "/v1/snapshot?level=local" } else { "/v1/snapshot" };
     if connection.send(&Request::get(target), give_up).await.is_err() {
         return Ok(());

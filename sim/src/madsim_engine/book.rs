@@ -20,6 +20,8 @@ pub(super) struct Book {
     /// Connections that clients made, and those on which they were turned away.
     made: BTreeMap<ProcessId, u64>,
     turned_away: BTreeMap<ProcessId, u64>,
+    /// Connections on which there was an answer.
+    spoken_to: BTreeMap<ProcessId, u64>,
     /// Requests for which there was no memory.
     without_room: BTreeMap<ProcessId, u64>,
 }
@@ -43,6 +45,22 @@ impl Book {
     /// A connection was made.
     pub(super) fn connected(&mut self, process: ProcessId) {
         *self.made.entry(process).or_default() += 1;
+    }
+
+    /// The first answer has come on a connection.
+    pub(super) fn spoke(&mut self, process: ProcessId) {
+        *self.spoken_to.entry(process).or_default() += 1;
+    }
+
+    /// On how many connections there was an answer.
+    pub(super) fn spoken_to(&self, process: ProcessId) -> u64 {
+        self.spoken_to.get(&process).copied().unwrap_or(0)
+    }
+
+    /// How many requests were sent to it.
+    pub(super) fn asked_in_all(&self, process: ProcessId) -> u64 {
+        let of = self.sent.range((process, "")..).take_while(|((of, _), _)| *of == process);
+        of.map(|(_, count)| count).sum()
     }
 
     /// A write that did not come over HTTP is asked for.

@@ -44,7 +44,7 @@ impl World {
         }
         let usage = machine.disk.usage();
         let segment = settings.segment_bytes;
-        let keys = self.stores.values().next_back().map_or(0, |(_, _, bytes)| *bytes);
+        let keys = self.stores.values().next_back().map_or(0, |store| store.bytes);
         let store = keys + settings.history_bytes();
         let live = machine.written.live();
         // What does not fit into a segment begins the next.

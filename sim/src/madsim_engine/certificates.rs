@@ -14,10 +14,12 @@ use infinitystore::tls::{
     Audience, Callee, CertificateSource, ClientCertificates, ClientTls, PemSet, PortTls, Stream, TlsError,
     WallClock,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The time of day when a run begins: 2030-03-17.
 const BEGINS_SECONDS: u64 = 1_900_000_000;
+/// When all certificates end: 2126-11-03.
+pub(super) const NOT_AFTER_SECONDS: u64 = 4_949_364_833;
 const AUTHORITY: &str = include_str!("certificates/ca.pem");
 const NODES: &str = include_str!("certificates/nodes.pem");
 const OTHER_AUTHORITY: &str = include_str!("certificates/other-ca.pem");
@@ -29,19 +31,57 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
 /// A certificate and its key, in one text.
 #[derive(Debug)]
-struct Fixed {
+pub(super) struct Files {
     name: String,
     pair: String,
     is_ours: bool,
+    looks: Mutex<Looks>,
 }
 
-impl CertificateSource for Fixed {
+/// How often files were read, and what they were then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Looks {
+    pub looks: u64,
+    /// How often they held a new certificate.
+    pub reloads: u64,
+    /// Whether they were no good.
+    pub is_bad: bool,
+    /// Which ones were good last.
+    turn: Option<bool>,
+}
+
+impl Looks {
+    /// The files are read, in this turn. Those that would be the same as before are now and then no
+    /// good: nobody has to do without a new certificate for it.
+    const fn look(&mut self, turn: bool) {
+        let is_same = matches!(self.turn, Some(last) if last == turn);
+        self.looks += 1;
+        self.is_bad = is_same && !self.is_bad;
+        if !is_same {
+            self.reloads += self.turn.is_some() as u64;
+            self.turn = Some(turn);
+        }
+    }
+}
+
+impl Files {
+    /// So far.
+    pub(super) fn looks(&self) -> Looks {
+        *self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CertificateSource for Files {
     fn read(&self) -> Result<PemSet, TlsError> {
         // The files change again and again, so that nodes take them into use while connections
         // live.
-        let turn = if (now() / CHANGES_MICROS).is_multiple_of(2) { "" } else { "\n" };
+        let is_even = (now() / CHANGES_MICROS).is_multiple_of(2);
+        let turn = if is_even { "" } else { "\n" };
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.look(is_even);
+        let certificate = if looks.is_bad { "no certificate" } else { &*self.pair };
         let (certificate, key) =
-            (format!("{}{turn}", self.pair).into_bytes(), self.pair.clone().into_bytes());
+            (format!("{certificate}{turn}").into_bytes(), self.pair.clone().into_bytes());
         // A node that trusts another cluster, too, is not trusted by it for that.
         let others = if self.is_ours { "" } else { OTHER_AUTHORITY };
         let authorities = format!("{AUTHORITY}{others}").into_bytes();
@@ -53,31 +93,37 @@ impl CertificateSource for Fixed {
     }
 }
 
-fn load(name: String, pair: &str, is_ours: bool) -> Arc<PortTls> {
-    let clock = WallClock::new(|| BEGINS_SECONDS + now() / SECOND);
-    let source = Fixed { name: name.clone(), pair: format!("{BEGIN}{pair}"), is_ours };
-    PortTls::load(Audience::Members { name }, Arc::new(source), clock).expect("it is checked in")
+/// The time of day.
+pub(super) const fn wall_seconds(now: u64) -> u64 {
+    BEGINS_SECONDS + now / SECOND
+}
+
+fn load(audience: Audience, name: String, pair: &str, is_ours: bool) -> (Arc<PortTls>, Arc<Files>) {
+    let clock = WallClock::new(|| wall_seconds(now()));
+    let looks = Mutex::default();
+    let files = Arc::new(Files { name, pair: format!("{BEGIN}{pair}"), is_ours, looks });
+    (PortTls::load(audience, files.clone(), clock).expect("it is checked in"), files)
 }
 
 /// The certificate of the node of that number.
-pub(super) fn of_node(number: usize) -> Arc<PortTls> {
+pub(super) fn of_node(number: usize) -> (Arc<PortTls>, Arc<Files>) {
     let pair = NODES.split(BEGIN).nth(number + 1).expect("there are as many as machines");
-    load(format!("node{number}"), pair, true)
+    let name = format!("node{number}");
+    load(Audience::Members { name: name.clone() }, name, pair, true)
 }
 
 /// A certificate of another cluster, of a node that has the name of one of ours.
 pub(super) fn of_stranger() -> Arc<PortTls> {
     let pair = OTHER_NODE.split(BEGIN).nth(1).expect("there is one");
-    load("node0".to_owned(), pair, false)
+    let name = "node0".to_owned();
+    load(Audience::Members { name: name.clone() }, name, pair, false).0
 }
 
 /// What a node shows at its port for clients, some of whom have certificates.
-pub(super) fn of_client_port(number: usize) -> Arc<PortTls> {
+pub(super) fn of_client_port(number: usize) -> (Arc<PortTls>, Arc<Files>) {
     let pair = NODES.split(BEGIN).nth(number + 1).expect("there are as many as machines");
-    let source = Fixed { name: format!("node{number}"), pair: format!("{BEGIN}{pair}"), is_ours: true };
-    let clock = WallClock::new(|| BEGINS_SECONDS + now() / SECOND);
     let audience = Audience::Clients { certificates: ClientCertificates::Optional };
-    PortTls::load(audience, Arc::new(source), clock).expect("it is checked in")
+    load(audience, format!("node{number}"), pair, true)
 }
 
 /// A client's handshake. It shows the certificate of the node of that number, if there is one: it
@@ -91,7 +137,7 @@ pub(super) async fn as_client(
     let pair = pair.map_or(Vec::new(), |pair| format!("{BEGIN}{pair}").into_bytes());
     let authorities = AUTHORITY.as_bytes().to_vec();
     let pem = PemSet { certificate: pair.clone(), key: pair, authorities };
-    let clock = WallClock::new(|| BEGINS_SECONDS + now() / SECOND);
+    let clock = WallClock::new(|| wall_seconds(now()));
     let tls = ClientTls::new(&pem, clock).map_err(std::io::Error::other)?;
     tls.connect(addr, stream).await
 }
@@ -105,6 +151,6 @@ pub(super) async fn secured(
     if !shared.lock().limits.secured {
         return Ok(Stream::Plain(stream));
     }
-    let tls = of_node(0);
+    let (tls, _) = of_node(0);
     tls.connect(stream, Callee::Address(addr)).await.map_err(std::io::Error::other)
 }

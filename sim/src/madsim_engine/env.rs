@@ -6,6 +6,7 @@ use crate::checks::safety::is_silent;
 use crate::hardware::disk::SimDisk;
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
+use crate::madsim_engine::rulers::StoreFigures;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::witness::witnessed;
 use crate::madsim_engine::world::{Done, NodeHost, STEPS_MAX, Shared, View, leads};
@@ -153,6 +154,7 @@ impl Env for SimEnv {
             let is_mended = machine.generation != identity.generation;
             let checked = if is_mended {
                 *world.marks.entry("data directory mended").or_default() += 1;
+                machine.done.repaired += 1;
                 machine.durable.check_repair(&under_way, &opened.restored)
             } else {
                 machine.durable.check_recovery(&under_way, &opened.restored)
@@ -170,6 +172,8 @@ impl Env for SimEnv {
             if machine.rotten && machine.store.is_some() {
                 // It set its damaged directory aside, to join anew. Its old place is lost.
                 *world.marks.entry("damaged member joined anew").or_default() += 1;
+                // Which mends it, too.
+                machine.done.repaired += 1;
                 world.lost_disks.extend(machine.member.map(|was| (was, lost)));
                 world.given_up.push((self.slot, machine.member));
                 machine.joins = true;
@@ -185,6 +189,8 @@ impl Env for SimEnv {
         let snapshot = opened.restored.snapshot.as_ref();
         machine.shown = Observed::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
         machine.done.applied = Some((identity.member, machine.shown.applied));
+        // What was said of another cluster's log and its disk is not true of this one.
+        machine.done.is_slow = false;
         machine.done.snapshot = Some(snapshot.map_or(LogId::ZERO, |meta| meta.last));
         mark_recovery(&opened.notes, &mut world.marks);
         machine.view = View { life: self.life, ..View::default() };
@@ -207,7 +213,11 @@ impl Env for SimEnv {
                     machine.durable.apply(&sketch);
                 }
             }
-            StorageEvent::DiskFull(true) => {
+            StorageEvent::DiskFull(is_full) => {
+                (machine.done.is_full, machine.done.full_turns) = (*is_full, machine.done.full_turns + 1);
+                if !is_full {
+                    return;
+                }
                 *world.marks.entry("disk full noticed").or_default() += 1;
                 // No segment can be prepared on a disk without power either. A real machine would
                 // be gone by now; here it still answers for some milliseconds, and so do those who
@@ -216,6 +226,7 @@ impl Env for SimEnv {
                     world.full_at = Some(now());
                 }
             }
+            StorageEvent::SegmentNotReady { .. } => machine.done.segments_failed += 1,
             StorageEvent::SnapshotFailed { .. } => *world.marks.entry("snapshot failed").or_default() += 1,
             _ => {}
         }
@@ -258,6 +269,9 @@ impl Env for SimEnv {
         }
         let raft = replica.raft();
         machine.done.messages += actions.messages.len() as u64;
+        if actions.messages.iter().any(|message| matches!(message, PeerMessage::Raft(_))) {
+            machine.spoke_at = now;
+        }
         let applied = (raft.id(), replica.last_applied().index);
         if machine.done.applied.replace(applied).is_some_and(|(id, at)| id == applied.0 && at != applied.1) {
             machine.done.applies += 1;
@@ -286,8 +300,9 @@ impl Env for SimEnv {
         }
         machine.look(replica, actions);
         let store = replica.store();
-        let (revision, keys, bytes) = (store.revision().0, store.len() as u64, store.bytes());
-        world.stores.insert(replica.last_applied().index, (revision, keys, bytes));
+        let (revision, time) = (store.revision().0, machine.clock.read(now));
+        machine.shown.answers.note(time, store);
+        world.stores.insert(replica.last_applied().index, StoreFigures::of(store));
         if machine.revisions.last().is_none_or(|(_, last)| *last < revision) {
             machine.revisions.push((now, revision));
         }
@@ -324,6 +339,11 @@ impl Done {
                 (self.installed, self.snapshot) = (self.installed + 1, Some(*last));
             }
             Notice::BadMessage { .. } => self.senseless += 1,
+            Notice::SnapshotRepeated { .. } => self.repeated += 1,
+            Notice::LeaseCallsRefused { count, .. } => self.lease_calls_refused += count,
+            Notice::DiskSlow { is_slow, .. } => {
+                (self.is_slow, self.slow_turns) = (*is_slow, self.slow_turns + 1);
+            }
             Notice::SnapshotFailed(_) | Notice::SnapshotNotTaken { .. } => {
                 (self.failed, self.last_succeeded) = (self.failed + 1, false);
             }
@@ -357,5 +377,8 @@ impl NodeHost {
         view.first_applied.get_or_insert(view.last_applied.index);
         view.knows_its_rules = replica.knows_its_rules();
         (view.commit, view.last_log) = (raft.commit_index(), raft.last_log());
+        (view.configuration, view.has_started) = (raft.membership_id().0.index, !replica.is_starting());
+        view.matched.clear();
+        view.matched.extend(raft.progress().map(|peer| (peer.id, peer.match_index)));
     }
 }

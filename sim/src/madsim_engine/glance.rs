@@ -1,11 +1,14 @@
 //! What one inspection brought, and what the machine was before and after it.
 
+use crate::checks::answer_times::OldestAnswer;
 use crate::madsim_engine::book::ProcessId;
+use crate::madsim_engine::certificates::Looks;
 use crate::madsim_engine::http::Answer;
 use crate::madsim_engine::metrics::Metrics;
 use crate::madsim_engine::pipes::MessageBytes;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Done, View, World};
+use infinitystore::runtime::{ScrubProgress, ScrubStatus};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -24,6 +27,19 @@ pub(super) struct Glance {
     /// How many clients know that they were turned away, and that there was no memory for them.
     pub turned_away: u64,
     pub without_room: u64,
+    /// When that was, and when its process started.
+    pub at: u64,
+    pub started_at: u64,
+    /// How many clients have had an answer from it on a connection of their own.
+    pub spoken_to: u64,
+    /// Whether its replica had withdrawn.
+    pub is_withdrawn: bool,
+    /// When the oldest answer was made that it remembers.
+    pub oldest_answer: Option<OldestAnswer>,
+    /// What it has found of what is at rest.
+    pub scrub: Option<ScrubStatus>,
+    /// How often the certificate files of its ports were read, and what they were then.
+    pub certificates: [Option<Looks>; 2],
     /// Its answers that have arrived.
     pub arrived: BTreeMap<(String, u16), u64>,
 }
@@ -50,6 +66,13 @@ impl World {
             traffic: self.connections.traffic((slot, machine.life)),
             turned_away: self.book.turned_away((slot, machine.life)).0,
             without_room: self.book.refused_for_room((slot, machine.life)),
+            at: now(),
+            started_at: machine.started_at,
+            spoken_to: self.book.spoken_to((slot, machine.life)),
+            is_withdrawn: machine.is_withdrawn,
+            oldest_answer: machine.shown.answers.oldest(),
+            scrub: machine.scrub.as_ref().map(ScrubProgress::status),
+            certificates: machine.certificates.each_ref().map(|it| it.as_ref().map(|it| it.looks())),
             arrived: self.book.arrived((slot, machine.life)),
         }
     }

@@ -73,6 +73,8 @@ pub(super) struct Http {
     met_full: bool,
     /// What was asked and not answered: its methods, routes, and when.
     waiting: std::collections::VecDeque<(&'static str, &'static str, u64)>,
+    /// Whether an answer has come.
+    spoken: bool,
     /// Whether the node has said that it will close.
     pub closing: bool,
 }
@@ -213,7 +215,18 @@ impl Http {
             Stream::Plain(stream)
         };
         let shared = shared.clone();
-        Some(Self { shared, stream, far_end, read, slot, life, met_full, waiting, closing: false })
+        Some(Self {
+            shared,
+            stream,
+            far_end,
+            read,
+            slot,
+            life,
+            met_full,
+            waiting,
+            spoken: false,
+            closing: false,
+        })
     }
 
     /// Whether another request may be sent to `slot` on it, as far as a client can tell.
@@ -362,6 +375,9 @@ impl Http {
         // A client that is turned away at the door is counted there.
         let mut world = self.shared.lock();
         let process = (self.slot, self.life);
+        if !std::mem::replace(&mut self.spoken, true) {
+            world.book.spoke(process);
+        }
         if answer.code == 503 && answer.text().contains("too many connections") {
             world.book.was_turned_away(process);
             if !self.met_full {

@@ -8,13 +8,16 @@ use crate::madsim_engine::glance::{Glance, Inspection, between, number};
 use crate::madsim_engine::http::{Answer, Http, Request};
 use crate::madsim_engine::laws::{exactly, same};
 use crate::madsim_engine::metrics::Metrics;
+use crate::madsim_engine::readiness::ready_agrees;
+use crate::madsim_engine::rulers::{metrics_are_ruled, status_is_ruled};
 use crate::madsim_engine::scrape::scrape_agrees;
+use crate::madsim_engine::status_fields::{fields_are_right, lowest_level_is_right};
 use crate::madsim_engine::time::{now, sleep_until};
-use crate::madsim_engine::world::{Shared, View, World};
+use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use crate::schedule::{Stream, stream};
-use infinitystore::raft::{LogIndex, NodeId, RoleName};
+use infinitystore::raft::{LogIndex, RoleName};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -176,16 +179,20 @@ pub(super) fn judge(
     for status in [&told.first, &told.second] {
         agrees_with_view(world, before, status, after)?;
         status_is_right(world, before, status, after)?;
+        status_is_ruled(world, before, status, after)?;
+        fields_are_right(world, before, status, after)?;
     }
     scrape_agrees(world, before, told, after)?;
     figures_are_right(world, before, told, after)?;
+    metrics_are_ruled(world, before, told, after)?;
+    lowest_level_is_right(told)?;
     let (then, later) = (before.done, after.done);
     let is_same = then.taken == later.taken && then.failed == later.failed;
     if is_same && later.last_succeeded && !told.second["snapshot_failure"].is_null() {
         let why = &told.second["snapshot_failure"];
         return Err(format!("the last snapshot was written, and the status has {why}"));
     }
-    ready_agrees(world, before, &told.ready, after)
+    ready_agrees(world, before, told, after)
 }
 
 /// A status on its own.
@@ -274,10 +281,6 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
         same("the last entry", &number(status, "/last_log/index")?, &later.last_log.index.get())?;
         same("its term", &number(status, "/last_log/term")?, &later.last_log.term.get())?;
     }
-    if let Some(known) = world.stores.get(&LogIndex::new(applied)) {
-        let found = (number(status, "/revision")?, number(status, "/keys")?, number(status, "/store_bytes")?);
-        same("revision, keys and bytes", &found, known)?;
-    }
     if let Some(hash) = world.checks.state_at(LogIndex::new(applied)) {
         let hash = format!("{hash:032x}");
         same("the state's hash", &status["state_hash"].as_str(), &Some(hash.as_str()))?;
@@ -296,59 +299,6 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
             same("its HTTP address", &member["http_addr"].as_str(), &Some(known.http_addr.as_str()))?;
             let is_learner = member["standing"] == "learner";
             same("whether it learns", &is_learner, &one.learners.contains_key(id))?;
-        }
-    }
-    Ok(())
-}
-
-/// The checks of `/readyz` against what the machine was.
-fn ready_agrees(world: &World, before: &Glance, ready: &Answer, after: &Glance) -> Result<(), String> {
-    let text = ready.text();
-    let mut bad = Vec::new();
-    for line in text.lines() {
-        match (line.strip_prefix("[+] ").and_then(|rest| rest.strip_suffix(" ok")), line.strip_prefix("[-] "))
-        {
-            (Some(_), _) => {}
-            (None, Some(wrong)) => bad.push(wrong.split(':').next().unwrap_or("")),
-            (None, None) if line == "ok" || line == "not ready" => {}
-            (None, None) => return Err(format!("/readyz says {line:?}")),
-        }
-    }
-    let (code, end) = if bad.is_empty() { (200, "\nok\n") } else { (503, "not ready\n") };
-    same("the code of /readyz", &ready.code, &code)?;
-    if !text.ends_with(end) {
-        return Err(format!("/readyz ends so: {text:?}"));
-    }
-    for check in ["storage", "disk-room", "member", "leader", "caught-up", "quorum"] {
-        if !text.contains(&format!(" {check} ok\n")) && !bad.contains(&check) {
-            return Err(format!("/readyz does not say whether {check} holds"));
-        }
-    }
-    // Each of them for a reason.
-    let (then, later) = (&before.view, &after.view);
-    let followed = then.leader.is_some() && then.turns == later.turns;
-    let full = world.full_at.is_some();
-    for check in bad {
-        let is_right = match check {
-            "storage" => !world.is_well(before.process.0),
-            "disk-room" => full,
-            // A leader whose disk fails steps down when it ends.
-            "leader" => !followed || world.machines[before.process.0].disk.is_troubled(),
-            "member" => {
-                let is_in = |view: &View| {
-                    view.membership.as_ref().is_some_and(|it| {
-                        after.member.is_some_and(|id| it.members.keys().any(|known| known.get() == id))
-                    })
-                };
-                // It may have been told before its own log says so.
-                let has_left = |id| world.checks.orders.has_left(NodeId::new(id));
-                !(is_in(then) && is_in(later)) || after.member.is_some_and(has_left)
-            }
-            "caught-up" => then.commit != then.last_applied.index || later.commit != later.last_applied.index,
-            _ => true,
-        };
-        if !is_right {
-            return Err(format!("/readyz says that {check} does not hold, and it does"));
         }
     }
     Ok(())

@@ -33,8 +33,10 @@ impl Run {
             options.data_dir = "/data".into();
             let number = world.machines[slot].namesake.unwrap_or(slot);
             options.insecure = !world.limits.secured;
+            let mut files = None;
             if world.limits.secured {
-                options.transport.tls = Some(certificates::of_node(number));
+                let (tls, read) = certificates::of_node(number);
+                (options.transport.tls, files) = (Some(tls), Some(read));
                 *world.marks.entry("node with certificates").or_default() += 1;
             }
             options.raft_addr = world.machines[slot].raft_addr();
@@ -54,6 +56,7 @@ impl Run {
                 return;
             }
             machine.starts();
+            (machine.started_at, machine.certificates) = (now(), [files, None]);
             machine.done = Default::default();
             machine.written = Written::from(machine.disk.bytes());
             machine.revisions.clear();
@@ -194,9 +197,13 @@ async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<Node
     let listener = env.listen(&http_addr).await.map_err(|error| error.to_string())?;
     let peers = Node::listen(&env, &options).await.map_err(|error| error.to_string())?;
     let (http, stop) = {
-        let world = shared.lock();
+        let mut world = shared.lock();
         let number = world.machines[slot].namesake.unwrap_or(slot);
-        let tls = world.has_secured_clients().then(|| certificates::of_client_port(number));
+        let tls = world.has_secured_clients().then(|| {
+            let (tls, files) = certificates::of_client_port(number);
+            world.machines[slot].certificates[1] = Some(files);
+            tls
+        });
         (HttpOptions { tls, ..world.limits.http() }, world.machines[slot].stop.clone())
     };
     let ports = [("peer", &options.transport.tls), ("client", &http.tls)];

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// What the names of all metrics begin with.
+const PREFIX: &str = "infinitystore_";
+
 /// A distribution of times.
 #[derive(Debug, Default)]
 pub(super) struct Distribution {
@@ -28,6 +31,10 @@ pub(super) struct Metrics {
     pub times: BTreeMap<String, u64>,
     /// Distributions.
     pub distributions: Vec<Distribution>,
+    /// The families, without what all their names begin with.
+    pub families: Vec<String>,
+    /// What is told by port: family and port.
+    pub ports: BTreeMap<(String, String), f64>,
     /// What waits for each peer.
     pub peer_queues: BTreeMap<String, f64>,
     /// Everything that may only grow, by its whole name, in the order in which it was told.
@@ -47,6 +54,7 @@ impl Metrics {
                 let mut words = comment.splitn(3, ' ');
                 if let (Some("TYPE"), Some(name), Some(kind)) = (words.next(), words.next(), words.next()) {
                     kinds.insert(name, kind);
+                    metrics.families.push(name.strip_prefix(PREFIX).unwrap_or(name).to_owned());
                     last = (name, kind);
                 }
                 continue;
@@ -67,6 +75,11 @@ impl Metrics {
             }
             if kind == "histogram" {
                 metrics.note_distribution(family, labels, value)?;
+            }
+            if let Some(port) = labels.strip_prefix("port=\"").and_then(|it| it.strip_suffix("\"}")) {
+                let family = family.strip_prefix(PREFIX).unwrap_or(family);
+                let family = family.strip_suffix("_total").unwrap_or(family);
+                metrics.ports.insert((family.to_owned(), port.to_owned()), value);
             }
             if family == "infinitystore_peer_queue" {
                 metrics.peer_queues.insert(name.to_owned(), value);
@@ -116,6 +129,12 @@ impl Metrics {
             None => it.count = Some(value),
         }
         Ok(())
+    }
+
+    /// The value of a family without labels.
+    pub(super) fn figure(&self, family: &str) -> Option<u64> {
+        let found = |end| self.whole.get(&format!("{PREFIX}{family}{end}"));
+        ["", "_total", "_count"].into_iter().find_map(found).copied()
     }
 
     pub(super) fn get(&self, name: &str) -> Result<u64, String> {

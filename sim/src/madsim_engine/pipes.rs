@@ -202,13 +202,15 @@ pub(super) struct Connections {
     pub traffic: BTreeMap<(usize, u32), MessageBytes>,
     /// How often others have called, by process.
     pub calls: BTreeMap<(usize, u32), u64>,
+    /// How many connections were made to a process, or by it.
+    ends: BTreeMap<(usize, u32), u64>,
 }
 
 impl Connections {
     /// None yet.
     pub(super) fn new(rng: SmallRng) -> Self {
-        let (open, ports, traffic, calls) = Default::default();
-        Self { rng, open, ports, next: 0, traffic, calls }
+        let (open, ports, traffic, calls, ends) = Default::default();
+        Self { rng, open, ports, next: 0, traffic, calls, ends }
     }
 
     /// What a process has sent and received.
@@ -219,6 +221,11 @@ impl Connections {
     /// How often others have called a process.
     pub(super) fn calls_to(&self, process: (usize, u32)) -> u64 {
         self.calls.get(&process).copied().unwrap_or(0)
+    }
+
+    /// How many connections were made to a process, or by it.
+    pub(super) fn ends_at(&self, process: (usize, u32)) -> u64 {
+        self.ends.get(&process).copied().unwrap_or(0)
     }
 
     /// An end has taken or read bytes of a connection between nodes.
@@ -255,6 +262,9 @@ impl Connections {
         let (pipes, checksummed) = ([pipe(from), pipe(to)], from.is_some());
         if let (Some(_), Some(called)) = (from, to) {
             *self.calls.entry(called).or_default() += 1;
+        }
+        for process in [from, to].into_iter().flatten() {
+            *self.ends.entry(process).or_default() += 1;
         }
         let hello = Greeting::default();
         let (broken, half_open_since, met_full) = Default::default();

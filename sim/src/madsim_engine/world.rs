@@ -11,9 +11,11 @@ use crate::machines::Machine;
 use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
 use crate::madsim_engine::book::ProcessId;
+use crate::madsim_engine::certificates::Files;
 use crate::madsim_engine::keyspace::book::Keyspace;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
+use crate::madsim_engine::rulers::StoreFigures;
 use crate::madsim_engine::stopping::{HandedOver, Stopping};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::wire_tap::WireTap;
@@ -112,6 +114,12 @@ pub(super) struct NodeHost {
     pub done: Done,
     /// What it has written.
     pub written: Written,
+    /// When its process started.
+    pub started_at: u64,
+    /// When its replica last had something to say to another.
+    pub spoke_at: u64,
+    /// The certificate files of its ports for peers and for clients, where those speak TLS.
+    pub certificates: [Option<Arc<Files>>; 2],
     /// When its store came to which revision, since its process started.
     pub revisions: Vec<(u64, u64)>,
     /// The term in which it last led, and the last entry that was looked at for ends of leases.
@@ -133,6 +141,20 @@ pub(super) struct Done {
     pub installed: u64,
     /// Snapshots that it could not write.
     pub failed: u64,
+    /// Snapshots that members needed before they had caught up after the one before.
+    pub repeated: u64,
+    /// Log segments that could not be prepared.
+    pub segments_failed: u64,
+    /// Calls of leases that it had too much to do for.
+    pub lease_calls_refused: u64,
+    /// Repairs of its data directory.
+    pub repaired: u64,
+    /// Whether its disk is slow, and how often that has changed.
+    pub is_slow: bool,
+    pub slow_turns: u64,
+    /// Whether its disk is full, and how often that has changed.
+    pub is_full: bool,
+    pub full_turns: u64,
     /// The last one was written.
     pub last_succeeded: bool,
     /// Writes to the log that were asked for.
@@ -180,6 +202,12 @@ pub(super) struct View {
     pub membership: Option<Membership>,
     /// Whether that is known to be committed.
     pub membership_committed: bool,
+    /// Where that stands in the log.
+    pub configuration: LogIndex,
+    /// What its members have of its log, while it leads.
+    pub matched: Vec<(NodeId, LogIndex)>,
+    /// Whether it has applied all that it knew to be committed when it started, and anything.
+    pub has_started: bool,
     /// The level of the cluster, as far as it has applied its log.
     pub level: FeatureLevel,
 }
@@ -218,8 +246,8 @@ pub(super) struct World {
     pub limits: Limits,
     /// Whether clients are served.
     pub attendance: Attendance,
-    /// By applied index: revision, keys and bytes.
-    pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
+    /// By applied index: what stores show that have applied so much.
+    pub stores: BTreeMap<LogIndex, StoreFigures>,
     /// When how much was committed.
     pub freshness: Freshness,
     /// When a disk was full last, or could not be written to as its machine loses power.
@@ -306,6 +334,9 @@ impl Shared {
                 view: View::default(),
                 done: Done::default(),
                 written: Written::default(),
+                started_at: 0,
+                spoke_at: 0,
+                certificates: [None, None],
                 revisions: Vec::new(),
                 proposed: None,
                 tasks: (0, 0),

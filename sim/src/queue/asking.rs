@@ -3,6 +3,7 @@
 
 use crate::checks::clients::Seen;
 use crate::checks::keyspace::callers::OPERATOR_IS;
+use crate::checks::shown::Known;
 use crate::queue::event::SimEvent;
 use crate::queue::machine::{Asker, Process};
 use crate::queue::simulation::Simulation;
@@ -210,7 +211,15 @@ impl Simulation {
                 continue;
             };
             let status = process.replica.status(machine.time(self.now));
-            self.checks.shows(&process.replica, &status)?;
+            let known = Known {
+                shown: &process.shown,
+                is_settled: !process.settle_planned,
+                speaks: machine.speaks,
+                now: machine.time(self.now),
+                asked: process.askers.len(),
+                election_timeout_micros: self.schedule.settings.election_timeout_micros,
+            };
+            self.checks.shows(&process.replica, &status, known)?;
             if let Some(age) = process.replica.silent_micros(machine.time(self.now)) {
                 self.freshness.judge(slot, self.now, age, process.replica.last_applied().index)?;
             }

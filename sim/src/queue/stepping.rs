@@ -241,7 +241,9 @@ impl Simulation {
     /// The checks that look at one machine after each of its steps.
     fn look(&mut self, slot: usize, actions: &Actions) -> Result<(), Violation> {
         self.elections.judge_leaders()?;
+        let time = self.machines[slot].time(self.now);
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        process.shown.answers.note(time, process.replica.store());
         for notice in &actions.notices {
             self.trace.line(self.now, Some(slot), "notice", format_args!("{notice:?}"));
         }
