@@ -77,7 +77,7 @@ fn may_be(world: &World, before: &Glance, told: &Inspection, after: &Glance, che
         "disk-room" => {
             let is_certain = done.full_turns == done_later.full_turns;
             let full = world.full_at.is_some();
-            (!(is_certain && done.is_full), full && !(is_certain && !done.is_full))
+            (!(is_certain && done.is_full), full && (done.is_full || !is_certain))
         }
         // One that has withdrawn does not come back. It may have been told before its own log says
         // so, or be called by another cluster.

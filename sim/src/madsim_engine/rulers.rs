@@ -13,6 +13,7 @@ use infinitystore::kv::Store;
 use infinitystore::raft::LogIndex;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What all stores have to show that have applied the same entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -260,7 +261,10 @@ pub(super) fn figure(value: &Value) -> u64 {
     match value {
         Value::Null => 0,
         Value::Bool(is) => u64::from(*is),
-        Value::Number(number) => number.as_u64().unwrap_or_else(|| number.as_f64().unwrap_or(0.0) as u64),
+        Value::Number(number) => number.as_u64().unwrap_or_else(|| {
+            let seconds = number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            seconds.map_or(0, |seconds| seconds.as_secs())
+        }),
         Value::Array(list) => list.len() as u64,
         Value::String(_) | Value::Object(_) => 1,
     }

@@ -10,6 +10,7 @@ use crate::madsim_engine::world::World;
 use infinitystore::codec::FeatureLevels;
 use infinitystore::raft::Time;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A node may read so many bytes a second of what is at rest, and rests for so long after a pass.
 pub(super) const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
@@ -47,7 +48,9 @@ pub(super) fn fields_are_right(
     }
     let is_still = then.last_applied == later.last_applied;
     if is_still && !world.machines[slot].has_jumped {
-        let told = status["oldest_answer_seconds"].as_f64().map(|seconds| (seconds * MICROS).round() as u64);
+        let told = status["oldest_answer_seconds"].as_f64();
+        let told = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let told = told.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
         let clocks = (Time::new(before.clock), Time::new(after.clock));
         same("the oldest answer", &before.oldest_answer, &after.oldest_answer)?;
         age_is_right(before.oldest_answer, told, clocks)?;
