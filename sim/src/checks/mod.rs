@@ -3,8 +3,8 @@
 //! Safety at every step, over all machines at once: `safety`, `elections`, `quorums`, `orders`,
 //! `ledger`, and `durable` for what a disk has to hold. `clients` keeps what clients saw, for the
 //! checker of histories. `service` says what they may expect while faults last, `pace` how soon and
-//! at what cost. `observed` recognises rare paths of the product. `shown` holds a status against the
-//! replica that it is of, `answer_times` the age of its oldest answer.
+//! at what cost. `observed` recognises rare paths of the product. `shown` holds a status against
+//! the replica that it is of, `answer_times` the age of its oldest answer.
 
 pub mod answer_times;
 mod answering;

@@ -6,92 +6,24 @@
 //! length. So no bit flips on such connections; TLS would find it, and where it flipped would
 //! matter.
 
+use crate::madsim_engine::certificate_files::{AUTHORITY, Files};
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::Shared;
 use crate::schedule::SECOND;
 use infinitystore::tls::{
-    Audience, Callee, CertificateSource, ClientCertificates, ClientTls, PemSet, PortTls, Stream, TlsError,
-    WallClock,
+    Audience, Callee, ClientCertificates, ClientTls, PemSet, PortTls, Stream, WallClock,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The time of day when a run begins: 2030-03-17.
 const BEGINS_SECONDS: u64 = 1_900_000_000;
 /// When all certificates end: 2126-11-03.
 pub(super) const NOT_AFTER_SECONDS: u64 = 4_949_364_833;
-const AUTHORITY: &str = include_str!("certificates/ca.pem");
 const NODES: &str = include_str!("certificates/nodes.pem");
-const OTHER_AUTHORITY: &str = include_str!("certificates/other-ca.pem");
 const OTHER_NODE: &str = include_str!("certificates/other-node.pem");
-/// How often the files change.
-const CHANGES_MICROS: u64 = 7 * SECOND;
 /// Where a certificate begins.
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-
-/// A certificate and its key, in one text.
-#[derive(Debug)]
-pub(super) struct Files {
-    name: String,
-    pair: String,
-    is_ours: bool,
-    looks: Mutex<Looks>,
-}
-
-/// How often files were read, and what they were then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Looks {
-    pub looks: u64,
-    /// How often they held a new certificate.
-    pub reloads: u64,
-    /// Whether they were no good.
-    pub is_bad: bool,
-    /// Which ones were good last.
-    turn: Option<bool>,
-}
-
-impl Looks {
-    /// The files are read, in this turn. Those that would be the same as before are now and then no
-    /// good: nobody has to do without a new certificate for it.
-    const fn look(&mut self, turn: bool) {
-        let is_same = matches!(self.turn, Some(last) if last == turn);
-        self.looks += 1;
-        self.is_bad = is_same && !self.is_bad;
-        if !is_same {
-            self.reloads += self.turn.is_some() as u64;
-            self.turn = Some(turn);
-        }
-    }
-}
-
-impl Files {
-    /// So far.
-    pub(super) fn looks(&self) -> Looks {
-        *self.looks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CertificateSource for Files {
-    fn read(&self) -> Result<PemSet, TlsError> {
-        // The files change again and again, so that nodes take them into use while connections
-        // live.
-        let is_even = (now() / CHANGES_MICROS).is_multiple_of(2);
-        let turn = if is_even { "" } else { "\n" };
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.look(is_even);
-        let certificate = if looks.is_bad { "no certificate" } else { &*self.pair };
-        let (certificate, key) =
-            (format!("{certificate}{turn}").into_bytes(), self.pair.clone().into_bytes());
-        // A node that trusts another cluster, too, is not trusted by it for that.
-        let others = if self.is_ours { "" } else { OTHER_AUTHORITY };
-        let authorities = format!("{AUTHORITY}{others}").into_bytes();
-        Ok(PemSet { certificate, key, authorities })
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-}
 
 /// The time of day.
 pub(super) const fn wall_seconds(now: u64) -> u64 {
@@ -100,8 +32,7 @@ pub(super) const fn wall_seconds(now: u64) -> u64 {
 
 fn load(audience: Audience, name: String, pair: &str, is_ours: bool) -> (Arc<PortTls>, Arc<Files>) {
     let clock = WallClock::new(|| wall_seconds(now()));
-    let looks = Mutex::default();
-    let files = Arc::new(Files { name, pair: format!("{BEGIN}{pair}"), is_ours, looks });
+    let files = Arc::new(Files::new(name, format!("{BEGIN}{pair}"), is_ours));
     (PortTls::load(audience, files.clone(), clock).expect("it is checked in"), files)
 }
 

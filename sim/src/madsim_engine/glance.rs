@@ -2,7 +2,7 @@
 
 use crate::checks::answer_times::OldestAnswer;
 use crate::madsim_engine::book::ProcessId;
-use crate::madsim_engine::certificates::Looks;
+use crate::madsim_engine::certificate_files::Looks;
 use crate::madsim_engine::http::Answer;
 use crate::madsim_engine::metrics::Metrics;
 use crate::madsim_engine::pipes::MessageBytes;

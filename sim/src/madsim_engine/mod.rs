@@ -12,6 +12,7 @@ mod archivist;
 mod attendance;
 mod book;
 mod budgets;
+mod certificate_files;
 mod certificates;
 mod client;
 mod connections;

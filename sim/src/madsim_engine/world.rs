@@ -11,7 +11,7 @@ use crate::machines::Machine;
 use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
 use crate::madsim_engine::book::ProcessId;
-use crate::madsim_engine::certificates::Files;
+use crate::madsim_engine::certificate_files::Files;
 use crate::madsim_engine::keyspace::book::Keyspace;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
