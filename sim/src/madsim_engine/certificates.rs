@@ -9,11 +9,8 @@
 use crate::madsim_engine::certificate_files::{AUTHORITY, Files};
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::time::now;
-use crate::madsim_engine::world::Shared;
 use crate::schedule::SECOND;
-use infinitystore::tls::{
-    Audience, Callee, ClientCertificates, ClientTls, PemSet, PortTls, Stream, WallClock,
-};
+use infinitystore::tls::{Audience, ClientCertificates, ClientTls, PemSet, PortTls, Stream, WallClock};
 use std::sync::Arc;
 
 /// The time of day when a run begins: 2030-03-17.
@@ -71,17 +68,4 @@ pub(super) async fn as_client(
     let clock = WallClock::new(|| wall_seconds(now()));
     let tls = ClientTls::new(&pem, clock).map_err(std::io::Error::other)?;
     tls.connect(addr, stream).await
-}
-
-/// As [`PortTls::connect`], by the node of number 0, if nodes have certificates in this run.
-pub(super) async fn secured(
-    shared: &Shared,
-    addr: &str,
-    stream: SimStream,
-) -> std::io::Result<Stream<SimStream>> {
-    if !shared.lock().limits.secured {
-        return Ok(Stream::Plain(stream));
-    }
-    let (tls, _) = of_node(0);
-    tls.connect(stream, Callee::Address(addr)).await.map_err(std::io::Error::other)
 }

@@ -6,7 +6,7 @@ use crate::checks::safety::is_silent;
 use crate::hardware::disk::SimDisk;
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
-use crate::madsim_engine::rulers::StoreFigures;
+use crate::madsim_engine::store_figures::StoreFigures;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::witness::witnessed;
 use crate::madsim_engine::world::{Done, NodeHost, STEPS_MAX, Shared, View, leads};

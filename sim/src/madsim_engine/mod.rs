@@ -54,6 +54,7 @@ mod serving;
 mod standing;
 mod status_fields;
 mod stopping;
+mod store_figures;
 mod text;
 mod time;
 mod upkeep;

@@ -1,7 +1,8 @@
 //! A part of the exam: a node that is promised to a cluster which goes away, and a node that lost
 //! its disk and is called as the member that it was. Neither is held against the node for ever.
 
-use crate::madsim_engine::certificates::secured;
+use crate::madsim_engine::certificates::of_node;
+use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::http::{Request, ask, within};
 use crate::madsim_engine::laws::{self, Told, same};
 use crate::madsim_engine::listening::connect;
@@ -12,6 +13,7 @@ use crate::madsim_engine::world::Shared;
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::codec::FeatureLevel;
 use infinitystore::codec::{checksum_parts, to_bytes};
+use infinitystore::tls::{Callee, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 /// A promise is asked for so much time.
@@ -162,4 +164,13 @@ async fn read_block(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u
     stream.read_exact(&mut rest).await?;
     rest.truncate(length as usize);
     Ok((header[10], rest))
+}
+
+/// As [`PortTls::connect`], by the node of number 0, if nodes have certificates in this run.
+async fn secured(shared: &Shared, addr: &str, stream: SimStream) -> std::io::Result<Stream<SimStream>> {
+    if !shared.lock().limits.secured {
+        return Ok(Stream::Plain(stream));
+    }
+    let (tls, _) = of_node(0);
+    tls.connect(stream, Callee::Address(addr)).await.map_err(std::io::Error::other)
 }

@@ -8,40 +8,12 @@ use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::glance::{Glance, Inspection, between};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::metrics::Metrics;
+use crate::madsim_engine::store_figures::StoreFigures;
 use crate::madsim_engine::world::{Done, World};
-use infinitystore::kv::Store;
 use infinitystore::raft::LogIndex;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// What all stores have to show that have applied the same entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct StoreFigures {
-    pub revision: u64,
-    pub keys: u64,
-    pub bytes: u64,
-    pub compacted: u64,
-    pub history_bytes: u64,
-    pub answers_bytes: u64,
-    pub leases: u64,
-    pub level: u64,
-}
-
-impl StoreFigures {
-    pub(super) fn of(store: &Store) -> Self {
-        Self {
-            revision: store.revision().0,
-            keys: store.len() as u64,
-            bytes: store.bytes(),
-            compacted: store.compacted().0,
-            history_bytes: store.history_bytes(),
-            answers_bytes: store.answers_bytes(),
-            leases: store.lease_count() as u64,
-            level: store.level().get().into(),
-        }
-    }
-}
 
 /// What a figure has to be.
 #[derive(Clone, Copy, Debug)]
