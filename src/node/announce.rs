@@ -1,10 +1,12 @@
 //! What a node does about its own membership by itself: it joins the cluster it was started for,
 //! and tells its address.
 
-use crate::codec::{host_of, is_loopback};
+use crate::codec::{HostPort, host_of, is_loopback};
 use crate::node::handle::MembershipView;
 use crate::node::join::{HOPS_MAX, Joiner};
-use crate::peer::rpc::{Description, Question, Reply, ask};
+use crate::node::options::NodeOptions;
+use crate::peer::orders::MemberView;
+use crate::peer::rpc::{Question, Reply, ask, ask_member};
 use crate::raft::{ClusterId, Member, StoreId};
 use crate::runtime::Env;
 use tracing::{info, warn};
@@ -19,6 +21,27 @@ const PAUSE_MICROS_MIN: u64 = 200_000;
 const PAUSE_MICROS_MAX: u64 = 5_000_000;
 /// A node that still finds no leader for its address when the pause is this long says so.
 const COMPLAINT_MICROS: u64 = 3_000_000;
+
+/// Where the addresses come from that this node names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// A person said what the others are to be told (`--advertise-raft-addr`).
+    pub is_chosen: bool,
+    /// The node listens on every interface, and asked the system for the machine's name.
+    pub is_raft_guessed: bool,
+    /// Its HTTP API listens on every interface, at the host so found.
+    pub is_http_guessed: bool,
+}
+
+impl Origin {
+    /// Of the addresses that these options lead to.
+    pub(super) fn of(options: &NodeOptions) -> Self {
+        let is_every = |addr| HostPort::parse(addr).is_ok_and(|listens| listens.is_every_interface());
+        let is_chosen = options.advertise.is_some();
+        let is_raft_guessed = !is_chosen && is_every(&options.raft_addr);
+        Self { is_chosen, is_raft_guessed, is_http_guessed: is_raft_guessed && is_every(&options.http_addr) }
+    }
+}
 
 /// Asks `addresses`, one after the other and again and again, to add this node to their cluster.
 pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<String>) {
@@ -86,10 +109,10 @@ pub(super) async fn join_once<E: Env>(
 /// a node that the leader cannot find does not learn what is committed.
 ///
 /// An address on record that still leads here stays, though this node would name another: a person
-/// who knows the network chose it. It does not stay if a person chose this node's (`is_chosen`), or
-/// if it leads a node to itself alone: what this node finds there proves nothing then. Nobody chose
-/// an address that leads each machine to itself, and it takes the place of no other.
-pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool) {
+/// who knows the network chose it. It does not stay if a person chose this node's, or
+/// if it leads a node to itself alone: what this node finds there proves nothing then. An address
+/// that leads each machine to itself, and that nobody chose, takes the place of no other.
+pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, origin: Origin) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
     let me = joiner.address_book.me();
@@ -112,12 +135,12 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool)
             return;
         }
         let known = member.raft_addr == me.raft_addr
-            || (!is_chosen && !may_lead_others(&me.raft_addr, &member.raft_addr))
-            || (!is_chosen
+            || (origin.is_raft_guessed && !may_lead_others(&me.raft_addr, &member.raft_addr))
+            || (!origin.is_chosen
                 && may_lead_others(&member.raft_addr, &me.raft_addr)
                 && leads_to(&joiner, &member.raft_addr, me.store).await);
         let raft_addr = if known { &member.raft_addr } else { &me.raft_addr }.clone();
-        let keeps_http = !is_chosen && !may_lead_others(&me.http_addr, &member.http_addr);
+        let keeps_http = origin.is_http_guessed && !may_lead_others(&me.http_addr, &member.http_addr);
         let http_addr = if keeps_http { &member.http_addr } else { &me.http_addr }.clone();
         if (&raft_addr, &http_addr) == (&member.raft_addr, &member.http_addr) {
             right = Some(member);
@@ -153,10 +176,13 @@ async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
     }
     // The leader may have moved too: then the others know where it is.
     for (_, member) in &others {
-        let described = ask(&joiner.dialer, &member.raft_addr, &Question::Describe, ASK_MICROS).await;
-        let Ok(Reply::Described(Description { leader_addr: Some(leader), .. })) = described else { continue };
-        if leader != member.raft_addr
-            && let Ok(Reply::Done) = ask(&joiner.dialer, &leader, &question, ASK_MICROS).await
+        let viewed = ask(&joiner.dialer, &member.raft_addr, &Question::Members, ASK_MICROS).await;
+        let Ok(Reply::Members(view)) = viewed else { continue };
+        let leader = view.members.into_iter().find(|member| Some(member.id) == view.leader);
+        if let Some(MemberView { name, raft_addr, .. }) = leader
+            && raft_addr != member.raft_addr
+            && let called = (Some(name.as_str()), raft_addr.as_str())
+            && let Ok(Reply::Done) = ask_member(&joiner.dialer, called, &question, ASK_MICROS).await
         {
             return true;
         }

@@ -291,7 +291,7 @@ impl<E: Env> Joiner<E> {
     pub(super) async fn describe_stranger(&self, raft_addr: &str) -> Result<Description, JoinError> {
         let latest = self.env.now().plus(self.timings.answer_micros);
         let micros = self.timings.answer_micros;
-        let answer = ask_stranger(&self.dialer, raft_addr, &Question::Describe, micros).await;
+        let answer = ask_stranger(&self.dialer, (None, raft_addr), &Question::Describe, micros).await;
         let described = described(raft_addr, answer);
         if described.is_err() {
             self.env.sleep_until(latest).await;
@@ -452,8 +452,9 @@ impl<E: Env> Joiner<E> {
         // An address that leads to nobody, or to another, would take the place of one that may
         // still be right. This node knows its own.
         if known.raft_addr != raft_addr && id != self.address_book.me().id {
-            let found = self.describe(&raft_addr).await;
-            if !found.is_ok_and(|found| found.store == store) {
+            let (called, micros) = ((Some(known.name.as_str()), &*raft_addr), self.timings.answer_micros);
+            let found = ask_stranger(&self.dialer, called, &Question::Describe, micros).await;
+            if !matches!(found, Ok(Reply::Described(found)) if found.store == store) {
                 return Err(format!("member {id} is not found at {raft_addr}, as seen from its leader"));
             }
         }

@@ -3,7 +3,7 @@
 use crate::codec::{FeatureLevel, HostPort, host_of};
 use crate::node::address::{advertised, check_address};
 use crate::node::admission::{Admission, spawn_until};
-use crate::node::announce::announce_address;
+use crate::node::announce::{Origin, announce_address};
 use crate::node::beside::beside;
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
@@ -311,8 +311,8 @@ impl<E: Env> NodeBuilder<E> {
             let rivals = Rivals { joiner: joiner.clone(), predecessor, alarms };
             spawn_until(&self.env, ended.clone(), rivals.watch());
         }
-        let is_chosen = self.options.advertise.is_some();
-        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone(), is_chosen));
+        let origin = Origin::of(&self.options);
+        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone(), origin));
         admission.pursue(joiner, ended);
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
     }

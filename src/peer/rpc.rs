@@ -198,17 +198,17 @@ pub(crate) async fn ask_noting<E: Env>(
     ask_over(dialer, (|| dialer.call_address(addr), addr), question, micros, sent).await
 }
 
-/// Asks the node at an address that somebody else has named.
+/// Asks the member of that name, or else the node, at an address that somebody else has named.
 ///
 /// # Errors
 /// As [`ask`].
 pub(crate) async fn ask_stranger<E: Env>(
     dialer: &Dialer<E>,
-    addr: &str,
+    (name, addr): (Option<&str>, &str),
     question: &Question,
     micros: u64,
 ) -> Result<Reply, String> {
-    let dial = || dialer.call_stranger(addr);
+    let dial = || dialer.call_stranger(name, addr);
     ask_over(dialer, (dial, addr), question, micros, &AtomicBool::new(false)).await
 }
 

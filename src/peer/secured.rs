@@ -57,14 +57,22 @@ impl<E: Env> Dialer<E> {
         self.call(addr, callee).await
     }
 
-    /// Calls the node at an address that somebody else has named, who may not have this machine
-    /// talk to its own link.
+    /// Calls the member of that name, or else the node, at an address that somebody else has named,
+    /// who may not have this machine talk to its own link.
     ///
     /// # Errors
     /// As [`Self::call_member`].
-    pub(crate) async fn call_stranger(&self, addr: &str) -> io::Result<Stream<E::Stream>> {
-        let name = self.names.as_ref().and_then(|names| names.name_at(addr));
-        let callee = name.as_ref().map_or(Callee::Address(addr), |name| Callee::Either(name, addr));
+    pub(crate) async fn call_stranger(
+        &self,
+        name: Option<&str>,
+        addr: &str,
+    ) -> io::Result<Stream<E::Stream>> {
+        let known = self.names.as_ref().and_then(|names| names.name_at(addr));
+        let callee = match (name, &known) {
+            (Some(name), _) => Callee::Member(name),
+            (None, Some(known)) => Callee::Either(known, addr),
+            (None, None) => Callee::Address(addr),
+        };
         self.secure(self.env.connect_beyond_link(addr).await?, callee).await
     }
 

@@ -1,7 +1,7 @@
 //! A member that has moved, and what the membership says of it meanwhile.
 
 use crate::codec::FeatureLevels;
-use crate::node::announce::{announce_address, may_lead_others};
+use crate::node::announce::{Origin, announce_address, may_lead_others};
 use crate::node::handle::{ClientCall, MembershipView, NodeHandle};
 use crate::node::join::Joiner;
 use crate::peer::address_book::{AddressBook, Me};
@@ -35,14 +35,19 @@ fn view(http_addr: &str, committed: bool) -> MembershipView {
 
 /// Starts the task of a member that is found at `a:3` now.
 fn begin(on_record: MembershipView) -> Around {
+    begin_at(on_record, ("a:1", "a:3"), Origin::default())
+}
+
+/// Starts the task of a member that names these addresses.
+fn begin_at(on_record: MembershipView, (raft_addr, http_addr): (&str, &str), origin: Origin) -> Around {
     let me = Me {
         cluster: ClusterId(1),
         id: ME,
         store: STORE,
         starts: Starts { number: 2, nonces: vec![2, 1] },
         name: "a".to_owned(),
-        raft_addr: "a:1".to_owned(),
-        http_addr: "a:3".to_owned(),
+        raft_addr: raft_addr.to_owned(),
+        http_addr: http_addr.to_owned(),
         speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     let address_book = Arc::new(AddressBook::new(me, on_record.membership.clone()));
@@ -63,7 +68,7 @@ fn begin(on_record: MembershipView) -> Around {
         initial_cluster: None,
         predecessor: None,
     };
-    tokio::spawn(announce_address(joiner, false));
+    tokio::spawn(announce_address(joiner, origin));
     Around { views, replica }
 }
 
@@ -87,6 +92,24 @@ async fn a_new_address_that_got_lost_again_is_announced_again() {
         tokio::task::yield_now().await;
         around.views.send_replace(view("a:2", committed));
         around.is_asked(ClientReply::MembershipChanged(vec![])).await;
+    }
+}
+
+/// A name service that is late must not cost a good address. A person who has a node listen on its
+/// own machine alone means it.
+#[tokio::test]
+async fn only_a_guessed_loopback_takes_no_other_addresss_place() {
+    let guessed = Origin { is_raft_guessed: true, is_http_guessed: true, ..Origin::default() };
+    for (addresses, origin, is_told) in [
+        (("127.0.0.1:1", "127.0.0.1:3"), guessed, false),
+        (("a:1", "127.0.0.1:3"), guessed, false),
+        (("a:1", "127.0.0.1:3"), Origin::default(), true),
+    ] {
+        let mut around = begin_at(view("a:3", true), addresses, origin);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(around.replica.try_recv().is_ok(), is_told, "{addresses:?}, {origin:?}");
     }
 }
 

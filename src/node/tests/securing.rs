@@ -359,6 +359,32 @@ async fn a_node_joins_under_the_name_in_its_certificate_alone() {
     assert_eq!(state_of(&a).await, before);
 }
 
+/// Its certificate says who it is, and need not say where.
+#[tokio::test]
+async fn a_member_that_moved_is_known_by_its_name() {
+    let certificates = Certificates::of(&["a", "b"]);
+    let (a, b) = (certificates.start("a").await, certificates.start("b").await);
+    a.join(&b).await;
+    let of_b = b.handle().status().await;
+    let port = b.addr().rsplit_once(':').unwrap().1.to_owned();
+    // No certificate has this address.
+    let (raft_addr, http_addr) = (format!("127.0.0.2:{port}"), "b:1".to_owned());
+    let through = tokio::net::TcpListener::bind(&raft_addr).await.unwrap();
+    let to = b.addr();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = through.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    let moved = Question::Announce { id: of_b.replica.id, store: of_b.store, raft_addr, http_addr };
+    let answer = ask(&dialer(Some(certificates.tls("b"))), &a.addr(), &moved, MICROS).await;
+    assert!(matches!(answer, Ok(Reply::Done)), "{answer:?}");
+}
+
 #[tokio::test]
 async fn joins_are_taken_while_the_cluster_is_being_made() {
     let certificates = Certificates::of(&["a", "b", "c"]);
