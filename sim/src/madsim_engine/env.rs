@@ -149,6 +149,8 @@ impl Env for SimEnv {
             world.cluster = Some(identity.cluster);
         }
         let machine = &mut world.machines[self.slot];
+        // What was said of the disk was said of the log that it has left.
+        (machine.done.is_full, machine.done.full_turns) = (false, machine.done.full_turns + 1);
         let under_way: Vec<WriteSketch> = machine.under_way.drain(..).map(|(_, sketch)| sketch).collect();
         if machine.store == Some(identity.store) {
             let is_mended = machine.generation != identity.generation;

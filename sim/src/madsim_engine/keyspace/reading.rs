@@ -68,7 +68,9 @@ fn is_no_older(
     };
     let bound = match (level, told) {
         (Level::Linearizable, Some(age)) => return Err(format!("it is linearizable, and {age} ms old")),
-        // It may have learned how old its state is between the question and the answer.
+        (Level::Fresh { .. }, None) if answer.code == 200 => {
+            return Err("it is to be of a known age, and does not say which".to_owned());
+        }
         (Level::Fresh { max_staleness_micros }, _) => Some(max_staleness_micros),
         _ => None,
     };

@@ -333,12 +333,12 @@ async fn list<E: Env>(
     write: impl FnOnce(&mut Json, &Security),
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let security = service(context, call).security(level).await?;
     let mut json = Json::object();
     json.number("revision", security.revision());
     write(&mut json, &security);
-    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line())))
+    Ok(freshness.told(context, Answer::json(StatusCode::OK, json.end_line())))
 }
 
 fn done(revision: u64) -> Answer {

@@ -41,7 +41,7 @@ pub(super) async fn handle<E: Env>(
     let Ok(permit) = context.backups.clone().try_acquire_owned() else {
         return Err(overloaded("other backups are under way on this node; ask another one, or try again"));
     };
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let source = service(context, call).capture(level).await?;
     let writer = BackupWriter::new(source);
     let revision = writer.header().revision;
@@ -68,7 +68,7 @@ pub(super) async fn handle<E: Env>(
         };
         Answer::streaming(Content::Raw, Some(Box::new(stream)))
     };
-    Ok(freshness.told(context, level, answer.at(revision)))
+    Ok(freshness.told(context, answer.at(revision)))
 }
 
 /// Writes a piece for each job.

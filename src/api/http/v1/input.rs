@@ -57,26 +57,37 @@ fn number_of(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// When a request began to read, and when this node's state was that of a leader, as known then.
-/// What is read is at least as new: the state goes on meanwhile, and so may what is known of it.
+/// How old what a request reads may be, by what was known when it began to read. The state goes on
+/// meanwhile, and so may what is known of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Freshness(Option<Time>);
+pub(super) struct Freshness {
+    level: Level,
+    /// When this node's state was that of a leader.
+    known: Option<Time>,
+    /// The node serves the read only if its state is at least as new; `None`: however old it is.
+    bound: Option<Time>,
+}
 
 impl Freshness {
     /// To be taken before the read.
-    pub(super) fn of<E: Env>(context: &Arc<Context<E>>) -> Self {
-        Self(context.node().facts().fresh_at())
+    pub(super) fn of<E: Env>(context: &Arc<Context<E>>, level: Level) -> Self {
+        let bound = match level {
+            Level::Fresh { max_staleness_micros } => {
+                Some(Time::new(context.env.now().get().saturating_sub(max_staleness_micros)))
+            }
+            Level::Linearizable | Level::Local => None,
+        };
+        Self { level, known: context.node().facts().fresh_at(), bound }
     }
 
     /// Whether this node's state is as new as the level wants it.
-    pub(super) fn suffices<E: Env>(self, context: &Arc<Context<E>>, level: Level) -> bool {
-        let Level::Fresh { max_staleness_micros } = level else { return true };
-        self.0.is_some_and(|at| context.env.now().since(at) <= max_staleness_micros)
+    pub(super) fn suffices(self) -> bool {
+        self.known >= self.bound
     }
 
     /// With how old what is served may be, if it is what this node has.
-    pub(super) fn told<E: Env>(self, context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
-        match (level, self.0) {
+    pub(super) fn told<E: Env>(self, context: &Arc<Context<E>>, answer: Answer) -> Answer {
+        match (self.level, self.known.max(self.bound)) {
             (Level::Linearizable, _) | (_, None) => answer,
             (_, Some(at)) => {
                 let micros = context.env.now().since(at);

@@ -75,7 +75,9 @@ pub(super) async fn get<E: Env>(
     if after.is_some() && wait.is_none() {
         return Err(Problem::bad("missing-parameter", "after goes with wait: how long to wait for a change"));
     }
-    let freshness = Freshness::of(context);
+    // A poll with `after` is answered from what is here, however old that is.
+    let is_proven = after.is_none() || level == Level::Linearizable;
+    let freshness = Freshness::of(context, if is_proven { level } else { Level::Local });
     let mut after = after;
     if let (Some(_), None, Some(condition)) = (wait, after, condition) {
         // A client that shows the ETag of what it has is answered at once if something else is
@@ -103,7 +105,7 @@ pub(super) async fn get<E: Env>(
             }
         }
     };
-    Ok(freshness.told(context, level, answer(context, call, (revision, found), condition)?))
+    Ok(freshness.told(context, answer(context, call, (revision, found), condition)?))
 }
 
 /// Waits for the key's next change after a revision: what it is then. `Err`: it has not changed up

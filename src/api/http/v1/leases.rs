@@ -63,7 +63,7 @@ pub(super) async fn list<E: Env>(
     let limit = limit_of(&parameters)?;
     let query = Query::Leases(from, limit.saturating_add(1));
     let level = parameters.level()?;
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let answer = service(context, call).read(query, level).await?;
     let Found::Leases(mut leases) = answer.found else { return Err(strange(&answer.found).into()) };
     let next = leases.get(limit).map(|lease| lease.id);
@@ -79,7 +79,7 @@ pub(super) async fn list<E: Env>(
     if let Some(next) = next {
         json.number("next", next.0);
     }
-    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(answer.revision)))
+    Ok(freshness.told(context, Answer::json(StatusCode::OK, json.end_line()).at(answer.revision)))
 }
 
 /// One lease: its time, and its keys.

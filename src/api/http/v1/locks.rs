@@ -97,7 +97,7 @@ pub(super) async fn get<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let level = parameters.level()?;
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let Some(holder) = service(context, call).holder(&contest, level).await? else {
         let detail = match kind {
             ContestKind::Lock => "nobody holds the lock",
@@ -109,7 +109,7 @@ pub(super) async fn get<E: Env>(
     json.number("lease", holder.key.lease.0).number("fence", holder.key.create_revision.0);
     json.bytes("value", "value64", &holder.key.value).number("waiting", holder.waiting as u64);
     json.bytes("key", "key64", &holder.key.key);
-    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(holder.revision)))
+    Ok(freshness.told(context, Answer::json(StatusCode::OK, json.end_line()).at(holder.revision)))
 }
 
 /// Gives it up.

@@ -92,8 +92,8 @@ pub(super) async fn list<E: Env>(
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
-    let freshness = Freshness::of(context);
-    if !freshness.suffices(context, level) {
+    let freshness = Freshness::of(context, level);
+    if !freshness.suffices() {
         return Err(ServiceError::of_client(&ClientError::Stale, false).into());
     }
     let view = service(context, call).members(level == Level::Linearizable).await?;
@@ -106,7 +106,7 @@ pub(super) async fn list<E: Env>(
         write_member(json, member, view.leader == Some(member.id));
     });
     let answer = Answer::json(StatusCode::OK, json.end_line()).tagged(Revision(view.configuration));
-    Ok(freshness.told(context, level, answer))
+    Ok(freshness.told(context, answer))
 }
 
 fn write_member(json: &mut Json, member: &MemberView, is_leader: bool) {

@@ -47,7 +47,7 @@ pub(super) async fn get<E: Env>(
     }
     let level = parameters.level()?;
     let (query, known_count) = wanted(&parameters)?;
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let mut page = service(context, call).range(query.clone(), level).await?;
     let at = query.at.unwrap_or(page.revision);
     let count = known_count.or(page.count).unwrap_or_default();
@@ -68,7 +68,7 @@ pub(super) async fn get<E: Env>(
     if let Some(cursor) = next {
         json.text("cursor", &cursor);
     }
-    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(page.revision)))
+    Ok(freshness.told(context, Answer::json(StatusCode::OK, json.end_line()).at(page.revision)))
 }
 
 /// The same, with the parameters as the fields of a JSON object: for what does not fit into a URL.

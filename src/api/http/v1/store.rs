@@ -55,12 +55,10 @@ pub(in crate::api::http) async fn settings<E: Env>(
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
-    let freshness = Freshness::of(context);
+    let freshness = Freshness::of(context, level);
     let answer = service(context, call).read(Query::Settings, level).await?;
     match answer.found {
-        Found::Settings(settings) => {
-            Ok(freshness.told(context, level, render(&settings).at(answer.revision)))
-        }
+        Found::Settings(settings) => Ok(freshness.told(context, render(&settings).at(answer.revision))),
         other => Err(strange(&other).into()),
     }
 }
