@@ -13,7 +13,7 @@ use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
 use bytes::Bytes;
-use infinitystore::kv::{Command, Op, Outcome, Put, Revision, TxnResult};
+use infinitystore::kv::{Command, LEASE_TTL_SECONDS_MIN, Op, Outcome, Put, Revision, TxnResult};
 use infinitystore::replica::Level;
 
 fn of<T>(check: &'static str, result: Result<T, String>) -> Result<T, Violation> {
@@ -225,7 +225,9 @@ fn right_of(
 ) -> Option<Right> {
     let is_repeated = model.at(index)?.is_repeated;
     let named = command.idempotency_key.as_ref();
-    if let (ExpectedWrite::Leased(..), Op::Grant { .. }, Outcome::Refused(_)) = (wanted, &command.op, outcome)
+    if let (ExpectedWrite::Leased(_, _, ttl), Op::Grant { ttl_seconds, .. }, Outcome::Refused(_)) =
+        (wanted, &command.op, outcome)
+        && *ttl == (*ttl_seconds).max(LEASE_TTL_SECONDS_MIN)
     {
         let is_it = match (name, named) {
             (Some(name), Some(named)) => named.starts_with(name),
