@@ -290,6 +290,7 @@ impl<E: Env> Driver<E> {
             }
             Discovery::Outgrown { .. } => {}
             Discovery::PeerGone { peer } => self.replica.step(now, Event::PeerGone(peer)),
+            Discovery::Speaks { peer, speaks } => self.replica.step(now, Event::PeerSpeaks(peer, speaks)),
             Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
         }
     }

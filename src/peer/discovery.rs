@@ -1,6 +1,6 @@
 //! What connections find out about this node itself, and about its peers.
 
-use crate::codec::FeatureLevel;
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::raft::{ClusterId, NodeId};
 
 /// What a connection found out. The driver decides what follows.
@@ -22,6 +22,13 @@ pub(crate) enum Discovery {
     PeerGone {
         /// The peer that was connected.
         peer: NodeId,
+    },
+    /// A peer has said in a hello which levels it speaks: fewer than this node.
+    Speaks {
+        /// The peer.
+        peer: NodeId,
+        /// What it speaks.
+        speaks: FeatureLevels,
     },
     /// This node's cluster is at a level that this node does not speak, as a member says.
     Outgrown {

@@ -234,6 +234,11 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         };
         self.clear_refusals(from);
         place.become_members();
+        if levels.speaks.highest() < self.options.speaks.highest() {
+            // The node has to know before it hears the member.
+            let found = Discovery::Speaks { peer: hello.from, speaks: levels.speaks };
+            let _ = self.discoveries.send(found).await;
+        }
         let level = connected.level();
         let manner = Manner { agreed: level, ..manner };
         if !answered(&self.env, deadline, &mut stream, (HelloAnswer::Accepted, manner)).await {

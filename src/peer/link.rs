@@ -241,6 +241,10 @@ impl<E: Env> Link<E> {
         let found = match &answer {
             HelloAnswer::Accepted => {
                 self.address_book.note_spoken(self.to, Spoken { speaks: theirs, level });
+                if theirs.highest() < speaks.highest() {
+                    let found = Discovery::Speaks { peer: self.to, speaks: theirs };
+                    let _ = self.discoveries.send(found).await;
+                }
                 return Ok(Connection { stream, addr: addr.to_owned(), level });
             }
             // This happens in every join that goes well, so there is nothing to warn of.

@@ -223,6 +223,8 @@ pub enum Event {
     Peer(PeerMessage),
     /// A peer's process is gone: a hint ([`Input::PeerGone`](crate::raft::Input::PeerGone)).
     PeerGone(NodeId),
+    /// The levels that a peer's process speaks, as it says when it connects.
+    PeerSpeaks(NodeId, FeatureLevels),
     /// A client's request; answered at the latest some time after `deadline`.
     Client {
         /// Comes back with the reply.

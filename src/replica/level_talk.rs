@@ -22,4 +22,13 @@ impl LevelTalk {
     pub(super) fn forget(&mut self, member: NodeId) {
         self.said.remove(&member);
     }
+
+    /// A member has greeted this node, and speaks these. What it said of higher ones, its process
+    /// of before has said.
+    pub(super) fn heed_hello(&mut self, member: NodeId, speaks: FeatureLevels) {
+        let is_less = |said: &FeatureLevels| speaks.highest() < said.highest();
+        if self.said.get(&member).is_some_and(|(_, _, said)| is_less(said)) {
+            self.forget(member);
+        }
+    }
 }

@@ -257,6 +257,7 @@ impl Replica {
                 self.level_talk.forget(peer);
                 self.input(Input::PeerGone(peer));
             }
+            Event::PeerSpeaks(peer, speaks) => self.level_talk.heed_hello(peer, speaks),
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
             Event::StorageFailed => self.input(Input::StepDown),
         }

@@ -3,7 +3,8 @@
 
 use crate::record::violation::{Violation, check};
 use crate::schedule::SECOND;
-use infinitystore::codec::FeatureLevel;
+use infinitystore::codec::{FeatureLevel, FeatureLevels};
+use infinitystore::raft::NodeId;
 use std::collections::BTreeMap;
 
 /// What a member said of its levels counts for three seconds on the leader, after it has come. With
@@ -53,6 +54,24 @@ impl LevelChecks {
                 "level {level} is proposed, and machine {slot} has spoken {spoke:?}"
             );
         }
+        Ok(())
+    }
+
+    /// A leader proposes a level, and its members said this of theirs when they connected last.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn raised_after(
+        &self,
+        level: FeatureLevel,
+        met: &[(NodeId, FeatureLevels)],
+    ) -> Result<(), Violation> {
+        let less = met.iter().find(|(_, speaks)| speaks.highest() < level);
+        check!(
+            "a level is not raised beyond what a member has said last",
+            less.is_none(),
+            "level {level} is proposed, and {less:?} connected last"
+        );
         Ok(())
     }
 

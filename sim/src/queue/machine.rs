@@ -128,6 +128,8 @@ pub(super) struct Process {
     pub(super) log_full: bool,
     /// How often in a row it had time to look at a disk that had room.
     pub(super) idle_with_room: u32,
+    /// Which levels each member spoke when it connected last.
+    pub(super) met: BTreeMap<NodeId, FeatureLevels>,
     /// How much of its log has been looked at for levels, and of which term.
     pub(super) looked_at: (Term, LogIndex),
     /// Whether the replica had withdrawn when it was last settled.
@@ -280,6 +282,7 @@ impl ReplicaHost {
             askers: BTreeMap::new(),
             writes_waiting: BTreeSet::new(),
             asked_in_vain: BTreeSet::new(),
+            met: BTreeMap::new(),
             looked_at: (Term::ZERO, LogIndex::ZERO),
             is_withdrawn: false,
             idle_with_room: 0,

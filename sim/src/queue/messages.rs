@@ -36,6 +36,7 @@ impl Simulation {
         if !self.is_understood(from, slot, &message) {
             return Ok(());
         }
+        self.greet(from, slot, sender)?;
         self.remember(from, slot, &message);
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         if let PeerMessage::Raft(message) = &message {

@@ -1,12 +1,13 @@
 //! Machines are given other releases, and the level of the cluster follows.
 
 use crate::queue::event::SimEvent;
+use crate::queue::machine::Process;
 use crate::queue::simulation::Simulation;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use infinitystore::codec::FeatureLevel;
-use infinitystore::raft::{LogIndex, RoleName};
-use infinitystore::replica::PeerMessage;
+use infinitystore::raft::{LogIndex, NodeId, RoleName};
+use infinitystore::replica::{Event, PeerMessage};
 
 /// A machine whose release was left behind comes back with the newest one this much later.
 const LEFT_BEHIND_MICROS: u64 = 50 * MILLI;
@@ -50,10 +51,17 @@ impl Simulation {
         }
     }
 
-    /// The highest level that any machine has applied.
+    /// The highest level that any machine has applied; in the calm, that any has in its log: what is
+    /// not committed then may wait for the member that does not speak it.
     fn level(&self) -> Option<FeatureLevel> {
         let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
-        processes.map(|process| process.replica.store().level()).max()
+        let level = |process: &Process| {
+            let raft = process.replica.raft();
+            let logged = || raft.log_range(raft.commit_index(), raft.last_log().index);
+            let waiting = self.calm.then(|| logged().filter_map(|entry| entry.level()).max()).flatten();
+            waiting.max(Some(process.replica.store().level()))
+        };
+        processes.filter_map(level).max()
     }
 
     /// Whether a connection carries a message: the two machines have a level in common that has
@@ -80,6 +88,16 @@ impl Simulation {
         is_understood
     }
 
+    /// A member of another release than before connects, and says which levels it speaks.
+    pub(super) fn greet(&mut self, from: usize, to: usize, member: NodeId) -> Result<(), Violation> {
+        let speaks = self.machines[from].speaks;
+        let Some(process) = &mut self.machines[to].process else { return Ok(()) };
+        if !self.schedule.mixed || process.met.insert(member, speaks) == Some(speaks) {
+            return Ok(());
+        }
+        self.give(to, Event::PeerSpeaks(member, speaks))
+    }
+
     /// A leader's log: it raises the level of the cluster when all members speak a higher one.
     pub(super) fn look_at_levels(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
@@ -99,11 +117,13 @@ impl Simulation {
         if raised.is_empty() {
             return Ok(());
         }
-        let members: Vec<usize> =
-            raft.membership().members.keys().filter_map(|id| self.hosts.get(id).copied()).collect();
+        let ids = raft.membership().members.keys();
+        let members: Vec<usize> = ids.clone().filter_map(|id| self.hosts.get(id).copied()).collect();
+        let met = ids.filter_map(|id| Some((*id, *process.met.get(id)?))).collect::<Vec<_>>();
         for level in raised {
             self.mark("level raised");
             self.checks.levels.raised(level, &members, self.now)?;
+            self.checks.levels.raised_after(level, &met)?;
         }
         Ok(())
     }

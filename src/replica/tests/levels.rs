@@ -158,6 +158,18 @@ fn what_was_said_to_an_earlier_leader_or_by_a_process_that_is_gone_does_not_coun
         cluster.run(1_000_000);
     }
     assert_eq!(cluster.raised(), 0, "that process is gone");
+    for _ in 0..20 {
+        cluster.give(leader, Event::Peer(PeerMessage::Levels(said(term))));
+        cluster.give(leader, Event::PeerSpeaks(id(3), FeatureLevels::OF_THE_OLDEST));
+        cluster.run(1_000_000);
+    }
+    assert_eq!(cluster.raised(), 0, "the next one speaks less");
+    cluster.give(leader, Event::PeerSpeaks(id(3), FeatureLevels::OF_THIS_RELEASE));
+    for _ in 0..20 {
+        cluster.give(leader, Event::Peer(PeerMessage::Levels(said(term))));
+        cluster.run(1_000_000);
+    }
+    assert_eq!(cluster.raised(), 1, "what it says now counts");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use crate::checks::levels::LevelChecks;
 use crate::schedule::SECOND;
-use infinitystore::codec::FeatureLevel;
+use infinitystore::codec::{FeatureLevel, FeatureLevels};
+use infinitystore::raft::NodeId;
 
 const OLD: FeatureLevel = FeatureLevel::OLDEST;
 const NEW: FeatureLevel = FeatureLevel::NEWEST;
@@ -27,6 +28,16 @@ fn a_member_that_went_back_counts_for_a_while() {
     checks.started(0, OLD);
     assert!(checks.raised(NEW, &[0], 6 * SECOND).is_ok(), "it may have said so just before");
     assert!(checks.raised(NEW, &[0], 16 * SECOND).is_err());
+}
+
+#[test]
+fn what_a_member_said_when_it_connected_last_bounds_the_level() {
+    let checks = LevelChecks::default();
+    let newer = (NodeId::new(1), FeatureLevels::OF_THIS_RELEASE);
+    let older = (NodeId::new(2), FeatureLevels::OF_THE_OLDEST);
+    assert!(checks.raised_after(NEW, &[newer]).is_ok());
+    assert!(checks.raised_after(OLD, &[newer, older]).is_ok());
+    assert!(checks.raised_after(NEW, &[newer, older]).is_err());
 }
 
 #[test]
