@@ -1,7 +1,7 @@
 //! The identity of this node, and the addresses of the others. The driver keeps it up to date, and
 //! every connection that begins asks it.
 
-use crate::codec::{FeatureLevel, FeatureLevels};
+use crate::codec::{FeatureLevel, FeatureLevels, host_of, is_loopback};
 use crate::peer::greeting::SpokenLevels;
 use crate::peer::hello::{PeerHello, Starts};
 use crate::peer::orders::MembersView;
@@ -133,7 +133,12 @@ impl State {
         let mut found: Vec<String> =
             learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
         found.dedup();
-        if learned.is_some_and(|learned| learned.is_contested) {
+        // Others do not reach a member at a loopback address that it guessed, and one that they share
+        // a machine with is reached at its other address, too.
+        let is_of_its_machine = |addr: &String| is_loopback(host_of(addr));
+        let guesses = learned.is_some_and(|learned| is_of_its_machine(&learned.addr))
+            && member.is_some_and(|addr| !is_of_its_machine(addr));
+        if guesses || learned.is_some_and(|learned| learned.is_contested) {
             found.reverse();
         }
         if found.is_empty() {

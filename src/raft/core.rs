@@ -119,6 +119,7 @@ impl Raft {
             Input::Withdraw(why) => self.withdraw(why),
             Input::StepDown => self.hand_over_and_step_down(),
             Input::PeerGone(peer) => self.handle_peer_gone(peer),
+            Input::PeerHasRoom(peer) => self.handle_peer_has_room(peer),
             Input::Wake => {
                 self.handle_election_timeout();
                 self.check_leadership();
@@ -268,7 +269,11 @@ impl Raft {
                 (votes.then_some(follower.election_deadline), follower.leader.is_some())
             }
             Role::PreCandidate(candidate) => (Some(candidate.election_deadline), false),
-            Role::Candidate(candidate) => (Some(candidate.election_deadline), false),
+            Role::Candidate(candidate) => {
+                let asks_again = self.may_yet_win(candidate).then_some(candidate.ask_again_at);
+                let deadline = candidate.election_deadline;
+                (Some(asks_again.map_or(deadline, |at| at.min(deadline))), false)
+            }
             Role::Leader(leader) => {
                 let interval = shared.config.heartbeat_interval_micros;
                 let told = |peer: &Peer| peer.last_sent_at.unwrap_or(shared.now).plus(interval);

@@ -8,6 +8,7 @@ use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::state::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::raft::state::sending::Pace;
+use crate::raft::state::shared::Shared;
 use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term, Time};
 use alloc::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use alloc::collections::BTreeMap;
 const GONE_PAUSE_PART: u64 = 40;
 /// … and a draw from `[0, this part)` of it.
 const GONE_SPREAD_PART: u64 = 10;
+/// A candidate that may yet win asks for votes again after this part of the election timeout.
+const ASK_AGAIN_PART: u64 = 2;
 
 impl Raft {
     /// Whether elections alone cannot have brought a cluster to `term` while this node was away.
@@ -170,6 +173,7 @@ impl Raft {
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
             Role::PreCandidate(candidate) => candidate.election_deadline,
+            Role::Candidate(candidate) if self.may_yet_win(candidate) => return self.ask_for_votes_again(),
             Role::Candidate(candidate) => candidate.election_deadline,
             Role::Leader(_) => return,
         };
@@ -180,6 +184,42 @@ impl Raft {
             self.become_pre_candidate();
         } else {
             self.reset_election_deadline();
+        }
+    }
+
+    /// Whether a candidate wins once those have voted that are expected to. A vote leaves when it is
+    /// durable, and a disk may take longer for that than an election timeout. A candidate that
+    /// started over would throw the vote away that is on its way, in every term again.
+    pub(super) fn may_yet_win(&self, candidate: &Candidate) -> bool {
+        let membership = self.shared.membership();
+        let vote = |id| {
+            let is_expected = id == self.shared.id || candidate.willing.contains(&id);
+            candidate.votes.get(&id).copied().or_else(|| is_expected.then_some(true))
+        };
+        let result = quorum::tally(&membership.voters, membership.outgoing.as_ref(), vote);
+        self.shared.now < candidate.patient_until && self.may_campaign() && result == VoteResult::Won
+    }
+
+    /// A candidate that waits for votes asks again, now and then: a request or an answer may be
+    /// lost. Those that have voted for it hear that it still stands, and do not stand themselves.
+    fn ask_for_votes_again(&mut self) {
+        let now = self.shared.now;
+        let again_at = now.plus(self.shared.config.election_timeout_micros / ASK_AGAIN_PART);
+        let Role::Candidate(candidate) = &mut self.role else { return };
+        if now < candidate.ask_again_at {
+            return;
+        }
+        candidate.ask_again_at = again_at;
+        candidate.election_deadline = candidate.election_deadline.max(again_at);
+        // Until its own vote is durable, the first requests have not left.
+        if !candidate.votes.contains_key(&self.shared.id) {
+            return;
+        }
+        let body = Body::RequestVote { last_log: self.shared.log.last(), transfer: candidate.transfer };
+        for voter in self.shared.other_voters() {
+            if candidate.votes.get(&voter) != Some(&false) {
+                self.shared.hold(voter, body.clone());
+            }
         }
     }
 
@@ -295,11 +335,25 @@ impl Raft {
     /// Stands for election in the next term. Its own vote counts, and the requests leave, when term
     /// and vote are durable.
     fn become_candidate(&mut self, transfer: bool) {
+        let willing = match &self.role {
+            Role::PreCandidate(asked) if !transfer => {
+                asked.votes.iter().filter(|(_, granted)| **granted).map(|(id, _)| *id).collect()
+            }
+            _ => self.shared.other_voters().into_iter().collect(),
+        };
         let term = self.shared.term().next();
         self.shared.set_hard_state(HardState { term, voted_for: Some(self.shared.id) });
         let election_deadline = self.shared.draw_election_deadline();
-        let vote_at = self.shared.writes.stamp();
-        self.role = Role::Candidate(Candidate { votes: BTreeMap::new(), vote_at, election_deadline });
+        let Shared { config, now, .. } = &self.shared;
+        self.role = Role::Candidate(Candidate {
+            votes: BTreeMap::new(),
+            willing,
+            transfer,
+            vote_at: self.shared.writes.stamp(),
+            ask_again_at: now.plus(config.election_timeout_micros / ASK_AGAIN_PART),
+            election_deadline,
+            patient_until: now.plus(config.disk_stall_micros),
+        });
         let body = Body::RequestVote { last_log: self.shared.log.last(), transfer };
         for voter in self.shared.other_voters() {
             self.shared.hold(voter, body.clone());

@@ -53,13 +53,16 @@
 //!         a leader: also when it has not heard from a majority for T
 //! ```
 //!
-//! A pre-candidate or candidate whose timeout passes begins again with a pre-vote. A node that is
-//! the only voter, or that its leader told to take over, goes from follower to candidate at once.
+//! A pre-candidate or candidate whose timeout passes begins again with a pre-vote. A candidate that
+//! may yet win does not: it asks again those that were willing, as long as a disk may take for their
+//! votes. A node that is the only voter, or that its leader told to take over, goes from follower to
+//! candidate at once.
 //!
 //! Done by `election::handle_election_timeout`, `election::handle_pre_vote`,
 //! `election::handle_request_vote`, `election::become_leader` and `election::check_leadership`.
-//! Shown by `election_basic`, `election_split_vote`, `election_prevote_of_a_partitioned_node`,
-//! `election_stickiness`, `election_delayed_request_of_a_higher_term` and `election_check_quorum`.
+//! Shown by `election_basic`, `election_split_vote`, `election_slow_voter`,
+//! `election_prevote_of_a_partitioned_node`, `election_stickiness`,
+//! `election_delayed_request_of_a_higher_term` and `election_check_quorum`.
 //!
 //! # 4. The log
 //! An entry has an index, the term of the leader that made it, and a command, a membership, a

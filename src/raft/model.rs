@@ -44,7 +44,9 @@ impl Raft {
             }
             Role::PreCandidate(candidate) => candidate.election_deadline = deadline,
             Role::Candidate(candidate) => {
-                candidate.election_deadline = deadline;
+                (candidate.election_deadline, candidate.ask_again_at) = (deadline, deadline);
+                // Whatever it waits for, it may start over.
+                candidate.patient_until = Time::new(0);
                 candidate.vote_at = candidate.vote_at.after(durable);
             }
             Role::Leader(leader) => {

@@ -73,6 +73,11 @@ impl Said {
         (now.since(self.at) <= SAID_MICROS && !self.is_full).then_some(self.write_micros)
     }
 
+    /// Whether it was said, at whatever time, that there is no room.
+    pub(super) const fn was_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Whether it was said lately that there is no room.
     pub(super) const fn is_full(&self, now: Time) -> bool {
         now.since(self.at) <= SAID_MICROS && self.is_full

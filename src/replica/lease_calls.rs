@@ -5,7 +5,7 @@
 //! answer is sent again, to the member that leads then.
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
-use crate::raft::{Incarnation, NodeId, RoleName, Time};
+use crate::raft::{Incarnation, NodeId, RoleName, Term, Time};
 use crate::replica::api::{ClientError, ClientReply, RequestId};
 use crate::replica::message::{
     LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal, LeaseTime, PeerMessage,
@@ -145,11 +145,12 @@ impl Replica {
         asker: Asker,
         by: Option<Principal>,
         (lease, renew): (LeaseId, bool),
-        asked: Time,
+        (asked, asked_in): (Time, Term),
     ) {
-        if !self.lease_clock.runs_in(self.raft.term()) {
-            // It leads no longer: the member that asked asks again. An own call is sent to the next
-            // leader.
+        let term = self.raft.term();
+        if asked_in != term || !self.lease_clock.runs_in(term) {
+            // It leads no longer, or again: another leader may have confirmed the question. The
+            // member that asked asks again. An own call is sent to the next leader.
             if let Asker::Own(number) = asker {
                 self.lease_calls.send_again(number);
             }

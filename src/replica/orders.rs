@@ -33,7 +33,7 @@ impl Replica {
             if let Err(error) = self.raft.judge_change(&order) {
                 return self.fail(id, refusal(&error));
             }
-            if let Some(successor) = self.raft.successor(&leaving) {
+            if let Some(successor) = self.fittest_successor(&leaving) {
                 return self.begin_transfer(id, deadline, Some(successor), true);
             }
             // Nobody can take over now: it leads until it is removed.
@@ -50,6 +50,7 @@ impl Replica {
 
     /// Hands leadership over.
     pub(super) fn handle_transfer(&mut self, id: RequestId, deadline: Time, to: Option<NodeId>) {
+        let to = to.or_else(|| self.fittest_successor(&BTreeSet::new()));
         self.begin_transfer(id, deadline, to, false);
     }
 

@@ -239,7 +239,7 @@ impl Replica {
                 (Wanted::Query(query), Asker::Client(request)) => self.answer_query(request, read.by, &query),
                 (Wanted::Barrier, Asker::Client(request)) => self.reply(request, ClientReply::UpToDate),
                 (Wanted::Lease { lease, renew }, asker) => {
-                    self.serve_lease(asker, read.by, (lease, renew), read.asked);
+                    self.serve_lease(asker, read.by, (lease, renew), (read.asked, read.asked_in));
                 }
                 (Wanted::Right(command), Asker::Client(request)) => {
                     self.judge_again(request, read.deadline, command);

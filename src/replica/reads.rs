@@ -2,7 +2,7 @@
 //! core.
 
 use crate::kv::{LeaseId, Principal, Query};
-use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, ReadRefusal, Time};
+use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, ReadRefusal, Term, Time};
 use crate::replica::api::{ClientError, RequestId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -73,6 +73,8 @@ pub(super) struct Read {
     pub(super) wanted: Wanted,
     /// When the core was asked last. If it confirms that this node leads, it led then.
     pub(super) asked: Time,
+    /// In which term that was.
+    pub(super) asked_in: Term,
     /// Whether the node that was asked last had too much to do: this one, or the leader.
     pub(super) is_put_off: bool,
 }
@@ -85,7 +87,7 @@ impl Read {
         wanted: Wanted,
         now: Time,
     ) -> Self {
-        Self { asker, by, deadline, wanted, asked: now, is_put_off: false }
+        Self { asker, by, deadline, wanted, asked: now, asked_in: Term::ZERO, is_put_off: false }
     }
 
     /// What its client is told when its time is up.
@@ -164,12 +166,12 @@ impl ClientReads {
 
     /// Asks for all that are new, under one number, and whether by a round alone; `None` if there
     /// are none, or if they were refused a moment ago.
-    pub(super) fn ask(&mut self, now: Time) -> Option<(ReadId, bool)> {
+    pub(super) fn ask(&mut self, now: Time, term: Term) -> Option<(ReadId, bool)> {
         if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        self.new.iter_mut().for_each(|read| read.asked = now);
+        self.new.iter_mut().for_each(|read| (read.asked, read.asked_in) = (now, term));
         let by_round = self.new.iter().any(|read| read.wanted.is_by_round());
         self.last_question = ReadId::new(self.last_question.get() + 1);
         self.waiting_for_index.insert(self.last_question, core::mem::take(&mut self.new));

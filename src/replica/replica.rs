@@ -481,7 +481,7 @@ impl Replica {
     }
 
     fn ask_reads(&mut self) {
-        let Some((question, by_round)) = self.reads.ask(self.now) else { return };
+        let Some((question, by_round)) = self.reads.ask(self.now, self.raft.term()) else { return };
         let input = if by_round { Input::ReadByRound(question) } else { Input::Read(question) };
         if self.raft.step(self.now, input).is_err() {
             // It has too many already.

@@ -52,8 +52,25 @@ impl Replica {
         let is_member = self.raft.membership().members.contains_key(&said.from);
         if is_member && said.to == self.raft.id() && said.term == self.raft.term() {
             let heard = Said::new(self.now, said.write_micros, said.is_full);
-            self.disk_pace.others.insert(said.from, heard);
+            let before = self.disk_pace.others.insert(said.from, heard);
+            if !said.is_full && before.is_some_and(|before| before.was_full()) {
+                self.input(Input::PeerHasRoom(said.from));
+            }
         }
+    }
+
+    /// The voter that would lead best after this leader, and is not among `leaving`: rather one that
+    /// has not said lately that its disk is slow or has no room. It could not write its own vote
+    /// down soon.
+    pub(super) fn fittest_successor(&self, leaving: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let limit_micros = self.config.raft.heartbeat_interval_micros;
+        let is_unfit = |said: &Said| {
+            said.is_full(self.now) || said.write_micros(self.now).is_some_and(|micros| micros >= limit_micros)
+        };
+        let said = self.disk_pace.others.iter();
+        let unfit = said.filter(|(_, said)| is_unfit(said)).map(|(id, _)| *id);
+        let passed_over = unfit.chain(leaving.iter().copied()).collect();
+        self.raft.successor(&passed_over).or_else(|| self.raft.successor(leaving))
     }
 
     /// A leader whose disk is slow hands over, if a quorum of the voters is far quicker. Where all

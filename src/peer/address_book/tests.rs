@@ -144,6 +144,16 @@ fn addresses_come_from_hellos_or_else_from_the_membership() {
 }
 
 #[test]
+fn a_loopback_address_that_a_member_tells_is_tried_after_its_other_one() {
+    let address_book = address_book(true);
+    let guessed = PeerHello { raft_addr: "127.0.0.1:8000".to_owned(), ..hello(3, 300) };
+    admit(&address_book, &guessed).unwrap();
+    let (on_record, told) = (address_book.addresses(NodeId::new(3)), guessed.raft_addr);
+    assert_eq!(on_record.last(), Some(&told), "{on_record:?}");
+    assert_eq!(on_record.len(), 2);
+}
+
+#[test]
 fn an_address_that_was_told_outlives_memberships_of_long_ago() {
     let address_book = address_book(true);
     admit(&address_book, &hello(4, 400)).unwrap();

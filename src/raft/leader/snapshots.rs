@@ -223,4 +223,15 @@ impl Raft {
         peer.refusal = Some(SnapshotBackoff { why, times, retry_at });
         shared.outbox.events.push(RaftEvent::SnapshotNotTaken { peer: from, why, times });
     }
+
+    /// The peer's disk has room again: it need not wait for the end of its pause. The tries before
+    /// count on, in case this is not enough room.
+    pub(in crate::raft) fn handle_peer_has_room(&mut self, id: NodeId) {
+        let now = self.shared.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let refusal = leader.peers.get_mut(&id).and_then(|peer| peer.refusal.as_mut());
+        if let Some(refusal) = refusal.filter(|refusal| refusal.why == SnapshotRefusal::NoRoom) {
+            refusal.retry_at = refusal.retry_at.min(now);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::state::sending::Pace;
 use crate::raft::types::{LogIndex, NodeId, Session, Time, WriteSequence};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 /// What a node is, with what it needs to be that (Raft §5.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,10 +65,19 @@ pub(in crate::raft) struct Candidate {
     /// The nodes that answered, and whether each gave its vote. The candidate's own vote appears
     /// once it is durable.
     pub votes: BTreeMap<NodeId, bool>,
+    /// The other voters that are expected to vote for it: those that granted the pre-vote, or all
+    /// where a leader hands over. Their disks may be slow.
+    pub willing: BTreeSet<NodeId>,
+    /// A leader hands over to it.
+    pub transfer: bool,
     /// The write that carries its own vote.
     pub vote_at: WriteSequence,
-    /// When it starts over.
+    /// When it asks for votes again.
+    pub ask_again_at: Time,
+    /// When it starts over, unless it may yet win.
     pub election_deadline: Time,
+    /// It does not start over before this time while it may yet win.
+    pub patient_until: Time,
 }
 
 /// A leader's state.

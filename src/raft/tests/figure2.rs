@@ -194,6 +194,12 @@ fn candidates_4_without_an_outcome_the_election_starts_over() {
     cluster.say(2, 1, 1, Body::PreVoteGranted { campaign_term: Term::new(2) });
     cluster.sync(1);
     cluster.lose_messages();
+    // It may yet win: those that granted the pre-vote may take their time to write the vote down.
+    cluster.now += cluster.config.election_timeout_micros;
+    cluster.step(1, crate::raft::Input::Wake).unwrap();
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate);
+    assert!(matches!(cluster.between(1, 2)[..], [Body::RequestVote { .. }]), "it asks again");
+    cluster.now += cluster.config.disk_stall_micros;
     cluster.time_out(1);
     assert_eq!(cluster.raft(1).role(), RoleName::PreCandidate);
     assert_eq!(cluster.raft(1).term(), Term::new(2), "asking again does not raise the term");

@@ -361,6 +361,26 @@ fn a_member_that_cannot_store_a_snapshot_says_why_and_is_left_alone_longer_each_
 }
 
 #[test]
+fn a_member_that_has_room_again_is_offered_its_snapshot_at_once() {
+    let mut cluster = leader_with_snapshot(95);
+    cluster.node(3).disk.stores_chunks = Some(2);
+    cluster.heal();
+    cluster.advance(20_000_000);
+    let tries = refusals(&cluster).len();
+    assert_eq!(tries, 5, "after 0, 1, 3, 7 and 15 s; the next one comes after 31 s");
+    // It was not enough room: the pause is as long as it would have been.
+    cluster.step(1, Input::PeerHasRoom(id(3))).unwrap();
+    cluster.advance(1_000_000);
+    assert_eq!(refusals(&cluster).len(), tries + 1);
+    cluster.advance(20_000_000);
+    assert_eq!(refusals(&cluster).len(), tries + 1);
+    cluster.node(3).disk.stores_chunks = None;
+    cluster.step(1, Input::PeerHasRoom(id(3))).unwrap();
+    cluster.advance(1_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+}
+
+#[test]
 fn the_pause_after_refusals_has_a_cap_and_the_newest_snapshot_is_offered_then() {
     let config = Config { snapshot_backoff_max_micros: 4_000_000, ..small() };
     let mut cluster = leader_with_snapshot_by(config, 95);

@@ -2,7 +2,7 @@
 
 use crate::raft::NodeId;
 use crate::replica::tests::{Cluster, id};
-use crate::replica::{ClientReply, Event, StorageEvent};
+use crate::replica::{ClientReply, ClientRequest, DiskPaceSaid, Event, PeerMessage, StorageEvent};
 
 fn fill(cluster: &mut Cluster, node: NodeId, is_full: bool) {
     cluster.give(node, Event::Storage(StorageEvent::DiskFull(is_full)));
@@ -54,4 +54,20 @@ fn a_member_whose_log_has_no_room_is_not_named_as_a_successor() {
     cluster.deliver();
     fill(&mut cluster, leader, true);
     assert_ne!(cluster.run_until_succeeded(leader), full);
+}
+
+#[test]
+fn a_leader_that_may_choose_its_successor_passes_over_one_without_room_or_with_a_slow_disk() {
+    for (unfit, is_full) in [(1, true), (2, true), (3, true), (1, false), (2, false), (3, false)] {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.leader().unwrap();
+        if id(unfit) == leader {
+            continue;
+        }
+        let term = cluster.replicas[&leader].raft().term();
+        let said = DiskPaceSaid { from: id(unfit), to: leader, term, write_micros: 2_000_000, is_full };
+        cluster.give(leader, Event::Peer(PeerMessage::DiskPace(said)));
+        cluster.ask(leader, ClientRequest::TransferLeadership(None));
+        assert_ne!(cluster.run_until_succeeded(leader), id(unfit), "full: {is_full}");
+    }
 }
