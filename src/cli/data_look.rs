@@ -1,11 +1,11 @@
 //! `wal verify|stat`, `wal dump --json` and `snapshot dump|verify`: looks at a data directory. They
-//! change nothing, need no lock, and may run beside a node: what the node is writing meanwhile is
+//! change nothing, keep no lock, and may run beside a node: what the node is writing meanwhile is
 //! seen in part, and may look torn.
 
 use crate::cli::args::{LookArgs, SnapshotCommand};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::storage::{
-    Disk as _, DumpItem, OpenError, RealDisk, SnapshotLook, dump as read, judge as judge_directory,
+    Disk, DumpItem, OpenError, RealDisk, SnapshotLook, dump as read, judge as judge_directory,
     look_at_snapshot,
 };
 use serde_json::{Value, json};
@@ -128,14 +128,17 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
         };
         faults.extend(fault);
     }
-    if faults.is_empty()
-        && let Some(error) = verdict(&args.dir)
-    {
-        stat.unreadable += 1;
-        faults.push(error.to_string());
+    let mut judged = false;
+    if faults.is_empty() {
+        let verdict = verdict(&RealDisk, &args.dir, || judge_directory(&RealDisk, &args.dir));
+        judged = !matches!(verdict, Verdict::Open);
+        if let Verdict::Damaged(error) = verdict {
+            stat.unreadable += 1;
+            faults.push(error.to_string());
+        }
     }
     if args.json {
-        out.line(json!({ "batches": stat.batches, "records": stat.records, "snapshots": stat.snapshots, "faults": faults }))?;
+        out.line(json!({ "batches": stat.batches, "records": stat.records, "snapshots": stat.snapshots, "faults": faults, "judged": judged }))?;
     } else {
         for fault in &faults {
             out.line(fault)?;
@@ -146,6 +149,9 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
                 "{} is sound: {segments} segments, {batches} batches, {records} records, {snapshots} snapshots",
                 args.dir.display()
             ))?;
+            if !judged {
+                out.line("another process uses it: whether a node would start on it was not judged")?;
+            }
         }
     }
     out.end()?;
@@ -154,13 +160,34 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
 
 /// What a start would say of a directory whose files are all sound. Files may be missing, or older
 /// than others. While a node runs, they change.
-fn verdict(dir: &Path) -> Option<OpenError> {
-    let lock = dir.join("lock");
-    let lock = lock.exists().then(|| RealDisk.lock(&lock));
-    if matches!(&lock, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock) {
-        return None;
+fn verdict<D: Disk>(disk: &D, dir: &Path, judge: impl FnOnce() -> Result<(), OpenError>) -> Verdict {
+    if is_in_use(disk, dir) {
+        return Verdict::Open;
     }
-    judge_directory(&RealDisk, dir).err()
+    match judge() {
+        Ok(()) => Verdict::Startable,
+        Err(_) if is_in_use(disk, dir) => Verdict::Open,
+        Err(error) => Verdict::Damaged(error),
+    }
+}
+
+/// Whether another process has locked a directory. The lock is not kept: a node may start
+/// meanwhile.
+fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> bool {
+    let lock = dir.join("lock");
+    let locked = disk.exists(&lock).unwrap_or(false).then(|| disk.lock(&lock));
+    matches!(locked, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// What a start would say of a directory.
+#[derive(Debug)]
+enum Verdict {
+    /// It would go on with it.
+    Startable,
+    /// It would not, and why.
+    Damaged(OpenError),
+    /// That is not known: another process uses the directory.
+    Open,
 }
 
 /// Says how much a log holds.
@@ -293,3 +320,6 @@ fn to_json(item: &DumpItem) -> Value {
         other => json!({ "damage": other.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests;
