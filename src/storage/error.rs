@@ -82,7 +82,7 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
-    /// There is a log, or there are snapshots, but no identity.
+    /// There is a log, or there are snapshots, or the note of a start, but no identity.
     #[error("the data directory {} has {} but no identity file; put that file back, or: {REMEDY}", dir.display(), found.display())]
     IdentityMissing {
         /// The data directory.

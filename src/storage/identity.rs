@@ -6,12 +6,13 @@ use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
 use crate::storage::format::{format_of, level_of};
 use crate::storage::lost::{forget_lost, keep_lost};
+use crate::storage::repair::STARTED;
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const FILE: &str = "identity";
+pub(super) const FILE: &str = "identity";
 /// Exists while a new data directory is being made. It lets a start tell an interrupted creation
 /// from a lost identity.
 const CREATING: &str = "identity.creating";
@@ -79,7 +80,7 @@ impl Identity {
         3 - self.generation
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let Self { cluster, member, store, name, generation, level } = self;
         let format = format_of(*level);
         let mut text = format!(
@@ -90,7 +91,7 @@ impl Identity {
         text
     }
 
-    fn parse(text: &[u8], file: &Path) -> Result<Self, OpenError> {
+    pub(super) fn parse(text: &[u8], file: &Path) -> Result<Self, OpenError> {
         let damaged = |why: &str| OpenError::IdentityDamaged { file: file.to_path_buf(), why: why.into() };
         let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
         let mut lines = text.lines();
@@ -169,6 +170,12 @@ pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<DirectoryOwner, Open
         Some(text) => Identity::parse(&text, &creating).is_ok(),
         None => false,
     };
+    // A start is noted in a directory that has its identity. The one cannot be there without the
+    // other: a new cluster made here would be condemned by that note.
+    let started = dir.join(STARTED);
+    if leftovers.is_empty() && disk.exists(&started).map_err(OpenError::io("looking for", &started))? {
+        return Err(OpenError::IdentityMissing { dir: dir.to_path_buf(), found: started });
+    }
     match leftovers.into_iter().next() {
         None => Ok(DirectoryOwner::Nothing),
         Some(_) if interrupted => Ok(DirectoryOwner::Interrupted),

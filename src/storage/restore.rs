@@ -9,7 +9,7 @@ use crate::storage::identity::{
     DirectoryOwner, Identity, begin_restore, check_name, end_restore, find, is_of_restore, make_generation,
 };
 use crate::storage::options::StorageOptions;
-use crate::storage::repair::{PREDECESSOR, Predecessor, note_predecessor};
+use crate::storage::repair::{PREDECESSOR, Predecessor, is_note, note_predecessor};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::{make_dir, make_log, not_writable, snapshot_failed};
 use std::io;
@@ -121,7 +121,7 @@ fn refuse_data<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
         }
         Err(error) => return Err(error),
     }
-    let is_left = |name: &Path| is_of_restore(name) || name == Path::new(PREDECESSOR);
+    let is_left = |name: &Path| is_of_restore(name) || is_note(name, PREDECESSOR);
     let listed = disk.list(dir).map_err(OpenError::io("listing", dir))?;
     if listed.iter().any(|name| name != Path::new(LOCK) && !is_left(name)) {
         Err(not_empty())

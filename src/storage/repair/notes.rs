@@ -18,7 +18,7 @@ const REJOIN: &str = "rejoin";
 const ALARMS: &str = "alarms";
 /// Which start of the node the newest one is. The log says so too: if it says less, it is an older
 /// copy.
-const STARTED: &str = "started";
+pub(crate) const STARTED: &str = "started";
 /// Says that this directory is not to be used as it is, and why.
 const REBUILD: &str = "rebuild";
 /// The cluster that this one was made of, by a recovery or of a backup.
@@ -380,6 +380,16 @@ pub(in crate::storage) fn read_lines<D: Disk>(
     Ok(Some(if holds { lines.collect() } else { Vec::new() }))
 }
 
+/// Whether a file of that name is this note, or what is left of one that was being written.
+pub(crate) fn is_note(name: &Path, note: &str) -> bool {
+    name == Path::new(note) || name == Path::new(&writing(note))
+}
+
+/// The name of a note while it is being written.
+fn writing(note: &str) -> String {
+    format!("{note}.tmp")
+}
+
 pub(in crate::storage) fn write<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -392,7 +402,7 @@ pub(in crate::storage) fn write<D: Disk>(
     }
     let sum = checksum(text.as_bytes());
     writeln!(text, "checksum = {sum:08x}").expect("writing to a string does not fail");
-    let (writing, path) = (dir.join(format!("{name}.tmp")), dir.join(name));
+    let (writing, path) = (dir.join(writing(name)), dir.join(name));
     let file = disk.create(&writing).map_err(OpenError::io("creating", &writing))?;
     file.write_at(text.as_bytes(), 0).map_err(OpenError::io("writing", &writing))?;
     file.sync_data().map_err(OpenError::io("syncing", &writing))?;

@@ -162,7 +162,7 @@ fn restored_state(store: Store) -> RestoredState {
         http_addr: "localhost:8001".into(),
         store_id: StoreId(31),
     };
-    RestoredState { cluster: ClusterId(30), predecessor: None, member, last: last(), store }
+    RestoredState { cluster: ClusterId(30), predecessor: Some(ClusterId(29)), member, last: last(), store }
 }
 
 #[test]

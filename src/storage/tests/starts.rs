@@ -1,9 +1,10 @@
 //! A log that is older than the newest start: files of it were put back. What is not older is used.
 
+use crate::raft::ClusterId;
 use crate::storage::tests::kit::{DIR, bootstrap, entries, indices, open, options, wal_dir, write};
 use crate::storage::{
-    Disk, DiskFile, FaultKind, MemoryDisk, OpenError, Prognosis, RecoveryNote, Storage, StorageClock,
-    StorageOptions, Survey,
+    Disk, DiskFile, FaultKind, MemoryDisk, OpenError, Prognosis, RecoveryNote, Rejoin, Storage, StorageClock,
+    StorageOptions, Survey, read_rejoin,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -227,4 +228,40 @@ fn a_start_takes_no_room_for_a_torn_tail_on_a_full_disk() {
     let full = torn();
     full.fail(FaultKind::Write, ".torn-", 0, std::io::ErrorKind::StorageFull);
     assert_eq!((kept(&full), torn_files(&full)), (Some(false), 0));
+}
+
+/// Half of it was wiped: what a start would make here would be condemned by the note of the newest
+/// start, and could never come back to the cluster that the directory was of.
+#[test]
+fn a_directory_of_which_notes_alone_are_left_is_no_new_one() {
+    let whole = MemoryDisk::new();
+    let peers = ["localhost:9000".to_owned()];
+    let (storage, _) = open(&whole).unwrap();
+    storage.note_peers(&peers).unwrap();
+    storage.close().unwrap();
+    whole.remove(&Path::new(DIR).join("identity")).unwrap();
+    for name in ["wal-1", "snapshots-1"] {
+        whole.remove_dir_all(&Path::new(DIR).join(name)).unwrap();
+    }
+    let damaged = whole.copy();
+    assert!(damaged.flip_bit(&Path::new(DIR).join("started"), 40, 1));
+    for disk in [whole, damaged] {
+        let before = disk.files();
+        let error = open(&disk).map(drop).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::IdentityMissing { found, .. } if found.ends_with("started")),
+            "{error}"
+        );
+        assert_eq!(disk.files(), before, "nothing was made");
+        // What is left says which cluster to join.
+        let survey = Survey::of(disk.clone(), options(), "node1", &error).unwrap().unwrap();
+        assert_eq!((survey.cluster(), survey.peers()), (Some(ClusterId(5)), peers.to_vec()));
+        assert!(matches!(survey.prognosis(), Prognosis::Replaceable(_)));
+        let aside = survey.set_aside(&peers).unwrap();
+        assert!(disk.exists(&aside.join("started")).unwrap());
+        let (_storage, opened) = open(&disk).unwrap();
+        assert!(opened.notes.contains(&RecoveryNote::Created));
+        let rejoin = Rejoin { cluster: Some(ClusterId(5)), peers: peers.to_vec() };
+        assert_eq!(read_rejoin(&disk, Path::new(DIR)).unwrap(), Some(rejoin));
+    }
 }
