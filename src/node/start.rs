@@ -100,7 +100,12 @@ impl Node {
                 Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) };
             let opener = env.clone();
             match beside(&env, "opening", move || opening.run(&opener)).await?? {
-                StartPoint::Ready(ready) => break ready,
+                StartPoint::Ready(ready) => {
+                    if metrics.repair.is_sound() {
+                        info!("the data directory is sound after all, and was not changed");
+                    }
+                    break ready;
+                }
                 StartPoint::Damaged(survey) => {
                     repair(&env, &options, &mut listener, *survey, &metrics).await?;
                 }

@@ -42,11 +42,15 @@ impl RepairProgress {
         self.lock().is_under_way.then(|| text.to_owned())
     }
 
-    /// A repair begins.
-    pub(crate) fn begin(&self, damages: Vec<String>) {
+    /// A repair begins. Whether that is news: it is none if the last one was given up, and the
+    /// damage is the same.
+    pub(crate) fn begin(&self, damages: Vec<String>) -> bool {
         let mut status = self.lock();
-        *status =
-            RepairStatus { is_under_way: true, damages, mended: status.mended, ..RepairStatus::default() };
+        let is_news = status.doing.is_empty() || status.damages != damages;
+        let doing = if is_news { String::new() } else { std::mem::take(&mut status.doing) };
+        let mended = status.mended;
+        *status = RepairStatus { is_under_way: true, damages, doing, mended, ..RepairStatus::default() };
+        is_news
     }
 
     /// It is doing this now. Whether that is news.
@@ -67,8 +71,18 @@ impl RepairProgress {
     /// It has ended.
     pub(crate) fn end(&self, well: bool) {
         let mut status = self.lock();
-        status.is_under_way = false;
+        (status.is_under_way, status.doing) = (false, String::new());
         status.mended += u64::from(well);
+    }
+
+    /// It was given up, and the directory is looked at again.
+    pub(crate) fn give_up(&self) {
+        self.lock().is_under_way = false;
+    }
+
+    /// The directory is sound. Whether a repair of it was given up before.
+    pub(crate) fn is_sound(&self) -> bool {
+        !std::mem::take(&mut self.lock().doing).is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, RepairStatus> {

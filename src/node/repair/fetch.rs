@@ -19,6 +19,9 @@ const ANSWER_MICROS: u64 = 8_000_000;
 const PAUSE_MICROS_MIN: u64 = 200_000;
 /// … up to this.
 const PAUSE_MICROS_MAX: u64 = 5_000_000;
+/// A node that waits for a leader this long looks at its disk again: what could not be read may be
+/// readable by then, as behind a network that was interrupted, or may have been put back.
+const LOOK_AGAIN_MICROS: u64 = 60_000_000;
 /// Members that are asked, at most.
 const PEERS_MAX: usize = 64;
 
@@ -354,7 +357,9 @@ async fn ask_leader<E: Env>(
     Err(NoLeader::Yet(format!("no leader is confirmed ({})", reasons.join("; "))))
 }
 
-/// Waits for a leader that a quorum confirms without this node; returns its address.
+/// Waits for a leader that a quorum confirms without this node; returns its address. `None`: there
+/// was none for so long that the disk is to be looked at again. Without that, nodes whose disks all
+/// failed for a moment would wait for each other for ever.
 ///
 /// # Errors
 /// [`StartError::Removed`] if the node knows which member it was, and is none any more: a damaged
@@ -364,11 +369,12 @@ pub(super) async fn find_leader<E: Env>(
     (peers, me): (&[String], Me),
     progress: &RepairProgress,
     doing: &str,
-) -> Result<String, StartError> {
+) -> Result<Option<String>, StartError> {
     let mut pause_micros = PAUSE_MICROS_MIN;
+    let look_again = dialer.env.now().plus(LOOK_AGAIN_MICROS);
     loop {
         match ask_leader(dialer, peers, me).await {
-            Ok((leader, _)) => return Ok(leader),
+            Ok((leader, _)) => return Ok(Some(leader)),
             Err(NoLeader::Removed(told_by)) => return Err(StartError::Removed { told_by }),
             Err(NoLeader::Yet(why)) => {
                 let text = format!("{doing}; it waits for a leader that can replace it ({why})");
@@ -376,6 +382,9 @@ pub(super) async fn find_leader<E: Env>(
                     warn!(waiting = %text, "the repair waits for other members");
                 }
             }
+        }
+        if dialer.env.now() >= look_again {
+            return Ok(None);
         }
         dialer.env.sleep_until(dialer.env.now().plus(pause_micros)).await;
         pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);

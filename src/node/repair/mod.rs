@@ -22,7 +22,8 @@ use tracing::{info, warn};
 const DAMAGES_NAMED: usize = 3;
 
 /// Repairs the directory. When it returns, the directory is whole, or the damaged member is set
-/// aside and the node has to join anew.
+/// aside and the node has to join anew, or nothing was changed. In any case the directory is to be
+/// opened again.
 ///
 /// # Errors
 /// [`StartError`] if nobody can help, or the disk fails.
@@ -35,13 +36,27 @@ pub(super) async fn repair<E: Env>(
 ) -> Result<(), StartError> {
     let progress = &metrics.repair;
     metrics.alarm_board.recall(read_alarms(env.disk(), &options.data_dir), E::THREADS);
-    for damage in survey.damages() {
-        warn!(%damage, "the data directory is damaged");
+    let is_news = progress.begin(survey.damages().to_vec());
+    if is_news {
+        for damage in survey.damages() {
+            warn!(%damage, "the data directory is damaged");
+        }
     }
-    progress.begin(survey.damages().to_vec());
-    let mended = Repair::<E>::new(env, options, survey, metrics).run(listener).await;
-    progress.end(mended.is_ok());
-    mended
+    let ended = Repair::<E>::new(env, options, survey, metrics).run(listener, is_news).await;
+    match ended {
+        Ok(Ended::Repaired) => progress.end(true),
+        Ok(Ended::Unchanged) => progress.give_up(),
+        Err(_) => progress.end(false),
+    }
+    ended.map(|_| ())
+}
+
+/// What has become of a repair.
+enum Ended {
+    /// The directory is mended, or set aside.
+    Repaired,
+    /// Nobody could help, and nothing was changed.
+    Unchanged,
 }
 
 /// Raises the alarm that the directory was damaged. What it returns writes that down, and is to be
@@ -97,10 +112,10 @@ impl<'r, E: Env> Repair<'r, E> {
         Self { env, options, survey, progress, alarms, dialer, peers, me }
     }
 
-    async fn run(self, listener: &mut E::Listener) -> Result<(), StartError> {
+    async fn run(self, listener: &mut E::Listener, is_news: bool) -> Result<Ended, StartError> {
         match self.survey.prognosis() {
-            Prognosis::Mendable(sound) => self.mend(*sound, listener).await,
-            Prognosis::Replaceable(why) => self.replace(&why, listener).await,
+            Prognosis::Mendable(sound) => self.mend(*sound, listener).await.map(|()| Ended::Repaired),
+            Prognosis::Replaceable(why) => self.replace((&why, is_news), listener).await,
         }
     }
 
@@ -143,21 +158,28 @@ impl<'r, E: Env> Repair<'r, E> {
     }
 
     /// Waits until a cluster that can go on without this member is there, and sets aside what is
-    /// left.
-    async fn replace(self, why: &str, listener: &mut E::Listener) -> Result<(), StartError> {
+    /// left. Until then it writes nothing. If none is there for long, it leaves all as it is.
+    async fn replace(
+        self,
+        (why, is_news): (&str, bool),
+        listener: &mut E::Listener,
+    ) -> Result<Ended, StartError> {
         if self.peers.is_empty() {
             return Err(self.alone(why));
         }
         let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
         let door = Door::new(&dialer, me.caller, Lending::of(&survey));
         let doing = format!("it cannot go on as the member that it was, since {why}");
-        progress.note(&doing, 0);
-        warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
+        if is_news {
+            progress.note(&doing, 0);
+            warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
+        }
         let leader = tokio::select! {
             biased;
             leader = fetch::find_leader(&dialer, (&peers, me), progress, &doing) => leader?,
             never = door.run(listener) => match never {},
         };
+        let Some(leader) = leader else { return Ok(Ended::Unchanged) };
         let mut known = peers.clone();
         known.insert(0, leader);
         let mut done = "set it aside and joined anew".to_owned();
@@ -172,7 +194,7 @@ impl<'r, E: Env> Repair<'r, E> {
         };
         let aside = in_blocks(env, set_aside).await?;
         warn!(aside = %aside.display(), "set the damaged data aside; this node joins its cluster anew under its name");
-        Ok(())
+        Ok(Ended::Repaired)
     }
 
     /// Nobody can help.

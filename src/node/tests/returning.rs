@@ -3,7 +3,7 @@
 use crate::codec::checksum;
 use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::{TestNode, is_set};
-use crate::node::{Node, NodeExit, NodeOptions};
+use crate::node::{Node, NodeExit, NodeOptions, StartError};
 use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderConditions};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
@@ -12,6 +12,8 @@ use crate::runtime::{Metrics, TokioEnv};
 use crate::storage::{FaultKind, MemoryDisk};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 async fn cluster() -> (TestNode, TestNode, TestNode) {
     let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
@@ -251,4 +253,97 @@ async fn a_node_that_returns_again_and_again_keeps_the_newest_of_what_it_set_asi
     let again = start_at("c", &addr, disk.clone()).await;
     assert_eq!([1, 2].map(|number| has_log(&disk, number)), [false, true]);
     assert_eq!(again.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_member_of_which_notes_alone_are_left_comes_back_to_its_cluster() {
+    let (a, _b, c) = cluster().await;
+    assert!(is_set(&a.set("k", "v").await));
+    let cluster = a.handle().status().await.cluster;
+    let (addr, disk) = (c.addr(), c.disk.clone());
+    c.stop().await;
+    let is_note = |path: &Path| ["peers", "started"].iter().any(|note| path.ends_with(note));
+    for path in disk.files().into_iter().filter(|path| !is_note(path)) {
+        crate::storage::Disk::remove(&disk, &path).unwrap();
+    }
+    for name in ["wal-1", "snapshots-1", "wal-2", "snapshots-2"] {
+        let _ = crate::storage::Disk::remove_dir_all(&disk, &Path::new("/data").join(name));
+    }
+    let c = TestNode::start_with("c", disk, |options| {
+        options.raft_addr = addr;
+        options.join = vec![a.addr()];
+    });
+    let c = tokio::time::timeout(Duration::from_secs(60), c).await.expect("it is let in");
+    while !c.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(c.handle().status().await.cluster, cluster);
+    assert_eq!(c.get("k").await.as_deref(), Some("v"));
+    // The member that it was leaves in the same change, which ends a little later.
+    while a.handle().status().await.replica.members.len() != 3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Starts a node, and does not wait until it has started.
+fn starting((name, raft_addr, disk): (String, String, MemoryDisk)) -> Starting {
+    let metrics = Metrics::new();
+    let mut options = NodeOptions::new(&name);
+    options.data_dir = "/data".into();
+    (options.raft_addr, options.segment_bytes) = (raft_addr, 64 << 10);
+    let start = tokio::spawn(Node::start(TokioEnv::new(disk.clone()), options, metrics.clone()));
+    Starting { start, disk, metrics }
+}
+
+struct Starting {
+    start: JoinHandle<Result<Node, StartError>>,
+    disk: MemoryDisk,
+    metrics: Metrics,
+}
+
+/// As a device in front of all disks does that fails for seconds while all nodes start. Until the
+/// disks give again what they have, the nodes wait, doing this.
+async fn come_up_after_a_failure(doing: &str, fails: impl Fn(&MemoryDisk) -> String) {
+    let start = async |name| {
+        TestNode::start_with(name, MemoryDisk::new(), |options| options.segment_bytes = 64 << 10).await
+    };
+    let (a, b) = (start("a").await, start("b").await);
+    a.join(&b).await;
+    let value = "v".repeat(3_000);
+    for key in 0..40 {
+        assert!(is_set(&a.set(&format!("key-{key}"), &value).await));
+    }
+    let places = [&a, &b].map(|node| (node.name.clone(), node.addr(), node.disk.clone()));
+    b.stop().await;
+    a.stop().await;
+    for (_, _, disk) in &places {
+        disk.fail(FaultKind::Read, &fails(disk), 0, io::ErrorKind::Other);
+    }
+    let nodes = places.map(starting);
+    for node in &nodes {
+        while !node.metrics.repair.status().doing.contains(doing) {
+            assert!(!node.start.is_finished(), "it does not know its log");
+            tokio::task::yield_now().await;
+        }
+    }
+    nodes.iter().for_each(|node| node.disk.clear_faults());
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    let mut up = Vec::new();
+    for Starting { start, disk, metrics } in nodes {
+        let node = tokio::time::timeout(Duration::from_secs(30), start).await.expect("it looks again");
+        let node = node.unwrap().unwrap();
+        assert!(!disk.files().iter().any(|file| file.to_string_lossy().contains("damaged")));
+        assert!(metrics.alarm_board.list().is_empty(), "nothing was damaged");
+        let repair = metrics.repair.status();
+        assert!(!repair.is_under_way && repair.mended == 0, "{repair:?}");
+        up.push(TestNode { node, disk, name: String::new(), metrics });
+    }
+    assert_eq!(up[1].get("key-0").await, Some(value));
+}
+
+#[tokio::test]
+async fn members_whose_disks_failed_for_a_moment_go_on_by_themselves() {
+    come_up_after_a_failure("waits for a leader", |_| ".seg".to_owned()).await;
 }
