@@ -62,7 +62,7 @@ pub(super) enum WorkerNews {
 pub(super) enum LogJob {
     /// To write.
     StorageRequest(StorageRequest),
-    /// To do without a segment that is damaged, or gone.
+    /// To do without a segment that is damaged, or gone, or to write the identity anew.
     Condemn(PathBuf),
     /// To note that the directory is not to be used as it is, and why.
     Rebuild(Withdrawal),
@@ -161,6 +161,8 @@ pub(super) struct LogWorker<D: Disk> {
     idles: u32,
     /// The alarms could not be written down, and that was told.
     is_unwritten_told: bool,
+    /// The identity could not be written anew, and that was told.
+    is_unmended_told: bool,
     /// What could not be noted of this directory, and has to be. It is tried again and again.
     unnoted: Vec<Mark>,
 }
@@ -196,6 +198,7 @@ impl<D: Disk> LogWorker<D> {
             sync_micros,
             idles: 0,
             is_unwritten_told: false,
+            is_unmended_told: false,
             unnoted: Vec::new(),
         }
     }
@@ -231,6 +234,17 @@ impl<D: Disk> LogWorker<D> {
 
     fn condemn(&mut self, file: &Path) -> bool {
         let Some(storage) = &mut self.storage else { return false };
+        if let Some(mended) = storage.mend_note(file) {
+            // It is asked for again as long as it is damaged.
+            match mended {
+                Ok(()) => self.is_unmended_told = false,
+                Err(error) if !std::mem::replace(&mut self.is_unmended_told, true) => {
+                    warn!(%error, "a file that says whose directory this is could not be written anew; it is tried again");
+                }
+                Err(_) => {}
+            }
+            return true;
+        }
         let condemned = storage.condemn(file, &mut self.events);
         self.report(condemned.map_err(|error| error.to_string()))
     }

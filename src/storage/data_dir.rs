@@ -14,17 +14,18 @@ use crate::storage::identity::{
 };
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
+use crate::storage::own_notes::OwnNotes;
 use crate::storage::recovery::{RecoveryNote, recover};
-use crate::storage::repair::{check_started, forget_member, note_started, read_promised};
+use crate::storage::repair::{check_started, forget_member, note_started, read_promised, read_started};
 use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::spare::SpareNews;
 use crate::storage::start::{
-    choose_snapshot, create, level_of_entries, make_dir, make_log, not_writable, recovered_note,
+    choose_snapshot, create, keep_torn, level_of_entries, make_dir, make_log, not_writable, recovered_note,
     snapshot_failed, tidy,
 };
-use crate::storage::wal::{LogState, Synced, Wal, keep_torn, push_marker};
+use crate::storage::wal::{LogState, Synced, Wal, push_marker};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -43,7 +44,7 @@ pub struct Storage<D: Disk> {
     pub(super) disk: D,
     pub(super) options: StorageOptions,
     pub(super) identity: Identity,
-    log: Wal<D>,
+    pub(super) log: Wal<D>,
     snapshots: SnapshotFiles<D>,
     incoming: IncomingSnapshot<D>,
     /// The highest level of which an entry speaks that is staged. The identity names it before the
@@ -56,7 +57,7 @@ pub struct Storage<D: Disk> {
     /// What came after them, in order. Bounded by what a leader and its peers have in flight.
     waiting: VecDeque<StorageRequest>,
     /// What an earlier start may have promised, microseconds, and when this start began.
-    earlier_promise: (u64, u64),
+    pub(super) earlier_promise: (u64, u64),
     /// Whether the jam was reported.
     jam_is_told: bool,
     /// Sealed segments that are damaged, and still needed.
@@ -220,23 +221,10 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// What an earlier start promised is over if this one ran for that long: the next one need not
-    /// wait for it.
-    fn forget_earlier_promise(&mut self) {
-        let (micros, since) = self.earlier_promise;
-        let own = self.options.promised_micros;
-        if micros > own && self.options.clock.now_micros().saturating_sub(since) > micros {
-            // If that fails, the note that is there says more, and the next start waits for
-            // nothing.
-            self.earlier_promise = (own, since);
-            let _ = note_started(&self.disk, &self.options.dir, self.log.incarnation(), own);
-        }
-    }
-
     /// A sealed segment was found damaged. The state in memory is sound: once a snapshot of it
     /// covers the segment, the segment is removed. [`StorageEvent::SegmentDamaged`] asks for that
     /// snapshot. So it is with a segment that is gone; if it is the one that is being written, the
-    /// log goes on in another one.
+    /// log goes on in another one, and acknowledges nothing until there is room for that.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -337,11 +325,13 @@ impl<D: Disk> Storage<D> {
         let log = Wal::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
         // A promise of an earlier start may still hold, and this start may end soon, too.
         let earlier = read_promised(&disk, &dir, options.promised_micros);
-        match note_started(&disk, &dir, log.incarnation(), options.promised_micros.max(earlier)) {
+        let noted = match note_started(&disk, &dir, log.incarnation(), options.promised_micros.max(earlier)) {
+            Ok(()) => log.incarnation(),
             // The note of an earlier start stays, and says less.
-            Err(error) if !error.is_full() || earlier < options.promised_micros => return Err(error),
-            _ => {}
-        }
+            Err(error) if error.is_full() && earlier >= options.promised_micros => read_started(&disk, &dir),
+            Err(error) => return Err(error),
+        };
+        log.wanted().set_notes(OwnNotes::new(&dir, &identity, noted));
         let nonces = log.nonces().to_vec();
         let incarnation = Incarnation::drawn(log.incarnation(), nonces[0]);
         let restored = Restored {
@@ -499,8 +489,11 @@ impl<D: Disk> Storage<D> {
     /// release does not open the directory any more. `false`: the disk has no room for it.
     fn raise_level(&mut self) -> Result<bool, StorageError> {
         let identity = Identity { level: self.staged_level, ..self.identity.clone() };
+        let wanted = self.log.wanted();
+        wanted.expect_identity(&[&self.identity, &identity]);
         match switch(&self.disk, &self.options.dir, &identity) {
             Ok(()) => {
+                wanted.expect_identity(&[&identity]);
                 self.identity = identity;
                 Ok(true)
             }
@@ -537,6 +530,8 @@ impl<D: Disk> Storage<D> {
             match self.log.highest_up_to(&file) {
                 Some(highest) if highest <= newest => self.log.remove_damaged(&file)?,
                 Some(_) => self.condemned.push(file),
+                // There was no room yet to go on elsewhere.
+                None if self.log.is_active(&file) => self.condemned.push(file),
                 None => {}
             }
         }

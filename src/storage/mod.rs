@@ -17,7 +17,8 @@
 //!   of a start.
 //! - `repair`: what is sound in a damaged directory, and a new log made of that and of what peers
 //!   give.
-//! - `scrub`: what is at rest, read again; `wanted`: which files have to be there.
+//! - `scrub`: what is at rest, read again; `wanted`: which files have to be there; `own_notes`:
+//!   what the identity has to say.
 //! - `dump`: the log in words, for people.
 //! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
@@ -42,6 +43,7 @@ mod lost;
 mod memory_disk;
 mod noting;
 mod options;
+mod own_notes;
 mod real_disk;
 mod record;
 mod recover;

@@ -5,9 +5,10 @@ use crate::storage::data_dir::Storage;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::repair::{
-    free_aside, note_alarms, note_called, note_peers, note_rebuild, note_withdrawn, times_rebuilt,
+    free_aside, note_alarms, note_called, note_peers, note_rebuild, note_started, note_withdrawn,
+    times_rebuilt,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl<D: Disk> Storage<D> {
     /// Notes where the other members are, for a repair that finds nothing else that says so.
@@ -66,5 +67,29 @@ impl<D: Disk> Storage<D> {
     /// [`OpenError`]; the storage goes on.
     pub fn note_called(&self, cluster: ClusterId, member: NodeId) -> Result<(), OpenError> {
         note_called(&self.disk, &self.options.dir, (cluster, member))
+    }
+
+    /// The identity, or the note of the newest start, was found gone or damaged: it is written anew
+    /// if that is so. `None`: the file is another one.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it could not be written; the storage goes on, and it may be tried again.
+    pub fn mend_note(&mut self, file: &Path) -> Option<Result<(), OpenError>> {
+        let notes = self.log.wanted().notes().filter(|notes| notes.has(file))?;
+        let promised = self.earlier_promise.0.max(self.options.promised_micros);
+        Some(notes.mend(&self.disk, file, promised))
+    }
+
+    /// What an earlier start promised is over if this one ran for that long: the next one need not
+    /// wait for it.
+    pub(super) fn forget_earlier_promise(&mut self) {
+        let (micros, since) = self.earlier_promise;
+        let own = self.options.promised_micros;
+        if micros > own && self.options.clock.now_micros().saturating_sub(since) > micros {
+            // If that fails, the note that is there says more, and the next start waits for
+            // nothing.
+            self.earlier_promise = (own, since);
+            let _ = note_started(&self.disk, &self.options.dir, self.log.incarnation(), own);
+        }
     }
 }

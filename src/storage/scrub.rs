@@ -1,6 +1,7 @@
 //! Reads again what is at rest: sealed segments of the log, and snapshots. Bits that turn on a disk
 //! are found while the state in memory is sound, and not at the start that needs them. So are files
-//! that somebody has removed, the segment that is being written among them.
+//! that somebody has removed, the segment that is being written among them, and an identity that is
+//! not this directory's any more.
 //!
 //! Reads only. One file at a time, piece by piece: the caller says before each piece whether and
 //! when it may be read.
@@ -9,6 +10,7 @@ use crate::raft::{ClusterId, LogId, StoreId};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{OpenError, SnapshotError, says_nothing_of_the_disk};
+use crate::storage::own_notes::OwnNotes;
 use crate::storage::record::Record;
 use crate::storage::scan::decode_records;
 use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
@@ -64,7 +66,7 @@ pub enum Scrubbed {
 pub struct ScrubDamage {
     /// The file.
     pub file: PathBuf,
-    /// The last entry of the snapshot that is in it; `None`: it is a segment of the log.
+    /// The last entry of the snapshot that is in it; `None`: it is a segment of the log, or a note.
     pub snapshot: Option<LogId>,
     /// What is wrong.
     pub why: String,
@@ -116,8 +118,8 @@ impl<D: Disk> Scrubber<D> {
         Some(self.check(&file, pace))
     }
 
-    /// Files that have to be there, and that their directories do not list. Costs little: no file
-    /// is read.
+    /// Files that have to be there, and that their directories do not list, and the notes that say
+    /// whose directory this is, if they do not. Costs little: nothing else is read.
     ///
     /// # Errors
     /// [`OpenError`] if a directory cannot be listed.
@@ -133,16 +135,21 @@ impl<D: Disk> Scrubber<D> {
             }
         }
         wanted.retain(|file| !there.contains(file) && self.is_wanted(file));
+        if let Some(notes) = self.wanted.notes() {
+            wanted.extend(notes.files().filter(|note| !matches!(notes.fault(&self.disk, note), Ok(None))));
+        }
         Ok(wanted)
     }
 
     /// Reads one file.
     pub fn check(&mut self, file: &Path, pace: Pace<'_>) -> Scrubbed {
         let snapshot = snapshot_of(file);
-        let read = match snapshot {
-            Some(last) => self.snapshot(last, pace),
-            None if self.wanted.active().as_deref() == Some(file) => self.is_there(file),
-            None => self.segment(file, pace),
+        let notes = self.wanted.notes().filter(|notes| notes.has(file));
+        let read = match (notes, snapshot) {
+            (Some(notes), _) => self.note(&notes, file),
+            (None, Some(last)) => self.snapshot(last, pace),
+            (None, None) if self.wanted.active().as_deref() == Some(file) => self.is_there(file),
+            (None, None) => self.segment(file, pace),
         };
         match read {
             Err(Fault::Stopped) => Scrubbed::Stopped,
@@ -175,13 +182,17 @@ impl<D: Disk> Scrubber<D> {
     fn is_wanted(&self, file: &Path) -> bool {
         match snapshot_of(file) {
             Some(last) => self.wanted.has_snapshot(last),
-            None => self.wanted.has_segment(file),
+            None => self.wanted.has_segment(file) || self.wanted.has_note(file),
         }
     }
 
     /// The segment that is being written is not read, but it has to be there.
     fn is_there(&self, file: &Path) -> Result<(), Fault> {
         if self.disk.exists(file)? { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound).into()) }
+    }
+
+    fn note(&self, notes: &OwnNotes, file: &Path) -> Result<(), Fault> {
+        notes.fault(&self.disk, file)?.map_or(Ok(()), |why| Err(Fault::Damaged(why)))
     }
 
     fn snapshot(&self, last: LogId, pace: Pace<'_>) -> Result<(), Fault> {

@@ -4,16 +4,18 @@ use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
-use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError, SnapshotError, says_nothing_of_the_disk};
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::error::{
+    Damage, OpenError, SnapshotError, StorageError, is_full, says_nothing_of_the_disk,
+};
 use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, RecoveryNote};
 use crate::storage::replay::Replay;
-use crate::storage::segment::{SegmentHeader, build_segment};
+use crate::storage::segment::{SegmentHeader, build_segment, read_whole};
 use crate::storage::snapshots::SnapshotFiles;
-use crate::storage::spare::is_spare;
+use crate::storage::spare::{is_spare, remove_if_there};
 use crate::storage::wal::life;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -205,4 +207,55 @@ pub(crate) fn snapshot_failed(error: SnapshotError) -> OpenError {
             source: io::Error::other(other.to_string()),
         },
     }
+}
+
+/// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost,
+/// and removes the oldest such files beyond a few. `None` on a disk without room: nothing of the
+/// tail was acknowledged, and a start is not to take the room that it waits for.
+pub(crate) fn keep_torn<D: Disk>(
+    disk: &D,
+    wal_dir: &Path,
+    segment: &Path,
+    bytes: &[u8],
+    files_max: usize,
+) -> Result<Option<PathBuf>, StorageError> {
+    let listed = disk.list(wal_dir).map_err(StorageError::new("listing", wal_dir))?;
+    let mut kept: Vec<(u64, PathBuf)> = listed
+        .into_iter()
+        .filter_map(|name| {
+            let number = name.to_str()?.rsplit_once(".torn-")?.1.parse().ok()?;
+            Some((number, name))
+        })
+        .collect();
+    kept.sort();
+    if let Some(newest) = kept.last().map(|(_, name)| wal_dir.join(name))
+        && read_whole(disk, &newest).is_ok_and(|content| content == bytes)
+    {
+        // By a start that came no further.
+        return Ok(Some(newest));
+    }
+    let number = kept.last().map_or(1, |(number, _)| number + 1);
+    let mut path = segment.as_os_str().to_owned();
+    path.push(format!(".torn-{number}"));
+    let path = PathBuf::from(path);
+    if let Err(error) = write_torn(disk, &path, bytes) {
+        // Half of it is of no use.
+        let removed = remove_if_there(disk, &path);
+        if !is_full(&error.source) {
+            return Err(error);
+        }
+        removed.map_err(StorageError::new("removing", &path))?;
+        return Ok(None);
+    }
+    for (_, name) in kept.iter().rev().skip(files_max.saturating_sub(1)) {
+        let old = wal_dir.join(name);
+        disk.remove(&old).map_err(StorageError::new("removing", &old))?;
+    }
+    Ok(Some(path))
+}
+
+fn write_torn<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let file = disk.create(path).map_err(StorageError::new("creating", path))?;
+    file.write_at(bytes, 0).map_err(StorageError::new("writing", path))?;
+    file.sync_data().map_err(StorageError::new("syncing", path))
 }

@@ -8,9 +8,7 @@ use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
 use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
-use crate::storage::segment::{
-    NONCES_KEPT, SegmentHeader, build_segment, capacity_for, read_whole, segment_name,
-};
+use crate::storage::segment::{NONCES_KEPT, SegmentHeader, build_segment, capacity_for, segment_name};
 use crate::storage::spare::{Room, SPARES_MAX, Spare, SpareNews, Spares, remove_if_there};
 use crate::storage::wanted::WantedFiles;
 use std::collections::VecDeque;
@@ -32,6 +30,9 @@ pub(crate) struct Wal<D: Disk> {
     options: StorageOptions,
     sealed: VecDeque<SealedSegment>,
     active: Active<D::File>,
+    /// Its file is gone, and there was no room for another one yet. Nothing more is written into
+    /// it: no start would find that.
+    is_adrift: bool,
     spares: Spares<D>,
     /// How the room of the next segments is taken. It depends on whether the batches of the last
     /// segment, or the last ones of this, were large.
@@ -142,6 +143,7 @@ impl<D: Disk> Wal<D> {
             options,
             sealed: recovered.sealed.into(),
             active: Active { file, path, header, room: Room::Filled, offset, max_index },
+            is_adrift: false,
             spares,
             room: Room::Filled,
             small_batches: 0,
@@ -282,10 +284,11 @@ impl<D: Disk> Wal<D> {
     /// much is committed, and if there is room. Whether it did.
     pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
         let says_all = |log: &Self| log.witnessed && log.commit_index <= log.state.commit_index;
-        if says_all(self) {
+        if says_all(self) && !self.is_adrift {
             return Ok(false);
         }
-        if !self.make_room(0)? {
+        // Each try makes a file: none is made while it is known that there is no room.
+        if self.is_adrift && self.is_full() || !self.make_room(0)? {
             return Ok(false);
         }
         if !says_all(self) {
@@ -336,13 +339,19 @@ impl<D: Disk> Wal<D> {
         self.sync_dir()
     }
 
-    /// Goes on in another segment, if this is the one that is being written: its file is gone. Does
-    /// nothing if the disk has no room for another one.
+    /// Goes on in another segment, if this is the one that is being written: its file is gone. If
+    /// the disk has no room for another one, nothing is written until it has.
     pub(crate) fn leave(&mut self, path: &Path) -> Result<(), StorageError> {
         if self.active.path == path {
+            self.is_adrift = true;
             self.go_on(BLOCK_BYTES as u64)?;
         }
         Ok(())
+    }
+
+    /// Whether this is the segment that is being written.
+    pub(crate) fn is_active(&self, path: &Path) -> bool {
+        self.active.path == path
     }
 
     /// Whether the disk had no room for the next segment when that was looked at last.
@@ -361,13 +370,13 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Goes on in the next segment if this one has no room for `payload_bytes` of records and the
-    /// seal after them, or if a better one is ready. `false` if the disk has no room for it.
+    /// seal after them, if its file is gone, or if a better one is ready. `false` if the disk has no room for it.
     fn make_room(&mut self, payload_bytes: usize) -> Result<bool, StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
         self.count_batch(batch_bytes);
         let seal_bytes = BLOCK_BYTES as u64;
         let has_room = self.active.offset + batch_bytes + seal_bytes <= self.active.header.capacity;
-        if has_room && !self.leaves_reserved() {
+        if has_room && !self.is_adrift && !self.leaves_reserved() {
             return Ok(true);
         }
         self.go_on(batch_bytes)
@@ -436,6 +445,7 @@ impl<D: Disk> Wal<D> {
         self.room = if is_large { Room::Reserved } else { Room::Filled };
         let next = Active { file, path, header, room, offset, max_index: 0 };
         let old = std::mem::replace(&mut self.active, next);
+        self.is_adrift = false;
         let mut lives = old.header.former_lives;
         lives.push(old.header.life);
         let capacity = old.header.capacity;
@@ -539,55 +549,4 @@ pub(crate) fn life(seed: u64, incarnation: u64, first_sequence: u64) -> u64 {
 fn nonce(seed: u64, incarnation: u64) -> u64 {
     // Apart from the lives, which are drawn from the same seed.
     mix(mix(!seed).wrapping_add(incarnation))
-}
-
-/// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost,
-/// and removes the oldest such files beyond a few. `None` on a disk without room: nothing of the
-/// tail was acknowledged, and a start is not to take the room that it waits for.
-pub(crate) fn keep_torn<D: Disk>(
-    disk: &D,
-    wal_dir: &Path,
-    segment: &Path,
-    bytes: &[u8],
-    files_max: usize,
-) -> Result<Option<PathBuf>, StorageError> {
-    let listed = disk.list(wal_dir).map_err(StorageError::new("listing", wal_dir))?;
-    let mut kept: Vec<(u64, PathBuf)> = listed
-        .into_iter()
-        .filter_map(|name| {
-            let number = name.to_str()?.rsplit_once(".torn-")?.1.parse().ok()?;
-            Some((number, name))
-        })
-        .collect();
-    kept.sort();
-    if let Some(newest) = kept.last().map(|(_, name)| wal_dir.join(name))
-        && read_whole(disk, &newest).is_ok_and(|content| content == bytes)
-    {
-        // By a start that came no further.
-        return Ok(Some(newest));
-    }
-    let number = kept.last().map_or(1, |(number, _)| number + 1);
-    let mut path = segment.as_os_str().to_owned();
-    path.push(format!(".torn-{number}"));
-    let path = PathBuf::from(path);
-    if let Err(error) = write_torn(disk, &path, bytes) {
-        // Half of it is of no use.
-        let removed = remove_if_there(disk, &path);
-        if !is_full(&error.source) {
-            return Err(error);
-        }
-        removed.map_err(StorageError::new("removing", &path))?;
-        return Ok(None);
-    }
-    for (_, name) in kept.iter().rev().skip(files_max.saturating_sub(1)) {
-        let old = wal_dir.join(name);
-        disk.remove(&old).map_err(StorageError::new("removing", &old))?;
-    }
-    Ok(Some(path))
-}
-
-fn write_torn<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let file = disk.create(path).map_err(StorageError::new("creating", path))?;
-    file.write_at(bytes, 0).map_err(StorageError::new("writing", path))?;
-    file.sync_data().map_err(StorageError::new("syncing", path))
 }

@@ -2,6 +2,8 @@
 //! which of its files were removed by somebody else.
 
 use crate::raft::{LogId, SnapshotMeta};
+use crate::storage::identity::Identity;
+use crate::storage::own_notes::OwnNotes;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,8 @@ struct Files {
     active: Option<PathBuf>,
     /// The snapshots whose markers are durable: two at most.
     snapshots: Vec<LogId>,
+    /// The identity, and the number of the newest start.
+    notes: Option<OwnNotes>,
 }
 
 impl WantedFiles {
@@ -30,6 +34,23 @@ impl WantedFiles {
         let mut files = self.lock();
         (files.sealed, files.active) = (sealed, Some(active));
         files.snapshots = markers.iter().map(|marker| marker.last).collect();
+    }
+
+    /// The notes of the directory, which has just been opened.
+    pub(crate) fn set_notes(&self, notes: OwnNotes) {
+        self.lock().notes = Some(notes);
+    }
+
+    /// The identity may be any of these: it is about to change, or has.
+    pub(crate) fn expect_identity(&self, identities: &[&Identity]) {
+        if let Some(notes) = &mut self.lock().notes {
+            notes.expect(identities);
+        }
+    }
+
+    /// The notes of the directory; `None` once the log is closed.
+    pub(crate) fn notes(&self) -> Option<OwnNotes> {
+        self.lock().notes.clone()
     }
 
     /// The segment that was being written is complete, and the next one is there.
@@ -71,6 +92,11 @@ impl WantedFiles {
     /// The segment that is being written.
     pub(crate) fn active(&self) -> Option<PathBuf> {
         self.lock().active.clone()
+    }
+
+    /// Whether this is a note that has to be there.
+    pub(crate) fn has_note(&self, path: &Path) -> bool {
+        self.lock().notes.as_ref().is_some_and(|notes| notes.has(path))
     }
 
     /// Whether a segment has to be there.

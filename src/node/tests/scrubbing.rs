@@ -174,3 +174,26 @@ async fn a_node_alone_mends_a_damaged_segment_and_a_damaged_snapshot_out_of_its_
     let again = TestNode::start_with("a", disk, |_| {}).await;
     assert_eq!(again.metrics.alarm_board.list().len(), 1, "until they are acknowledged");
 }
+
+#[tokio::test]
+async fn a_node_writes_its_identity_anew_if_somebody_removed_or_changed_it() {
+    let node = scrubbing_node().await;
+    assert!(is_set(&node.set("k", "v").await));
+    let (identity, started) = (Path::new("/data/identity"), Path::new("/data/started"));
+    let written = node.disk.content(identity);
+    node.disk.remove(identity).unwrap();
+    until("the identity to be there again", || node.metrics.scrub.status().mended == 1).await;
+    assert_eq!(node.disk.content(identity), written);
+    assert!(node.disk.flip_bit(identity, 40, 1));
+    until("the identity to be as it was", || node.metrics.scrub.status().mended == 2).await;
+    assert_eq!(node.disk.content(identity), written);
+    node.disk.remove(started).unwrap();
+    until("the number of the start to be there again", || node.metrics.scrub.status().mended == 3).await;
+    let alarms = node.metrics.alarm_board.list();
+    assert!(alarms.iter().all(|alarm| alarm.kind == "damage"), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("identity is damaged on the disk: it is gone")));
+    let disk = node.disk.clone();
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let back = TestNode::start_with("a", disk, |_| {}).await;
+    assert_eq!(back.get("k").await.as_deref(), Some("v"));
+}

@@ -1,9 +1,15 @@
 //! What is at rest is read again: damage is found while the node runs, and what is damaged is
 //! replaced by a snapshot of the state in memory.
 
+use crate::codec::FeatureLevel;
+use crate::raft::{ClusterId, Entry, EntryKind, LogId, LogIndex, LogRecords, NodeId, StoreId, Term};
 use crate::replica::StorageEvent;
-use crate::storage::tests::kit::{entries, indices, open, segments, snapshot, store, write};
-use crate::storage::{Disk, DiskFile, FaultKind, MemoryDisk, ScrubDamage, Scrubbed, Scrubber, Storage};
+use crate::storage::tests::kit::{
+    DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, write,
+};
+use crate::storage::{
+    Bootstrap, Disk, DiskFile, FaultKind, MemoryDisk, OpenError, ScrubDamage, Scrubbed, Scrubber, Storage,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -249,4 +255,143 @@ fn a_damaged_segment_that_the_newest_snapshot_covers_goes_at_once() {
     drop(storage);
     let (_storage, opened) = open(&disk).unwrap();
     assert_eq!(opened.store.state_hash(), store(9).state_hash());
+}
+
+fn is_durable(events: &[StorageEvent]) -> bool {
+    events.iter().any(|event| matches!(event, StorageEvent::Durable { .. }))
+}
+
+#[test]
+fn a_log_whose_file_is_gone_acknowledges_nothing_until_it_has_another_one() {
+    let (disk, mut storage, last) = several_segments();
+    let active = segments(&disk).last().unwrap().clone();
+    let spares = disk.files().into_iter().filter(|file| file.to_string_lossy().contains("/spare-"));
+    spares.chain([active.clone()]).for_each(|file| disk.remove(&file).unwrap());
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut events = Vec::new();
+    storage.condemn(&active, &mut events).unwrap();
+    let told = write(&mut storage, vec![entries(last + 1, last + 1, 1, 10)]).unwrap();
+    assert!(matches!(told[..], [.., StorageEvent::LogFull(true)]) && !is_durable(&told), "{told:?}");
+    for _ in 0..3 {
+        storage.idle(&mut events).unwrap();
+        storage.condemn(&active, &mut events).unwrap();
+    }
+    assert!(!is_durable(&events), "{events:?}");
+    disk.set_capacity(None);
+    storage.idle(&mut events).unwrap();
+    assert!(is_durable(&events), "{events:?}");
+    assert_ne!(segments(&disk).last(), Some(&active));
+    // What was in that file is asked for.
+    events.clear();
+    storage.condemn(&active, &mut events).unwrap();
+    let [StorageEvent::SegmentDamaged { through }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(through.get(), last);
+    snapshot(&mut storage, last, 1, &store(5)).unwrap();
+    drop(storage);
+    disk.crash(|_| false);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored).last(), Some(&(last + 1)));
+}
+
+#[test]
+fn a_log_whose_file_is_gone_leaves_it_as_soon_as_there_is_room_although_nobody_writes() {
+    let (disk, mut storage, _) = several_segments();
+    let active = segments(&disk).last().unwrap().clone();
+    let spares = disk.files().into_iter().filter(|file| file.to_string_lossy().contains("/spare-"));
+    spares.chain([active.clone()]).for_each(|file| disk.remove(&file).unwrap());
+    disk.set_capacity(Some(disk.used_bytes()));
+    let before = segments(&disk);
+    let mut events = Vec::new();
+    storage.condemn(&active, &mut events).unwrap();
+    storage.idle(&mut events).unwrap();
+    assert_eq!(segments(&disk), before);
+    disk.set_capacity(None);
+    (0..2).for_each(|_| storage.idle(&mut events).unwrap());
+    assert_eq!(segments(&disk).len(), before.len() + 1);
+}
+
+/// The identity and the number of the newest start.
+fn notes() -> [PathBuf; 2] {
+    ["identity", "started"].map(|name| Path::new(DIR).join(name))
+}
+
+fn mend(storage: &mut Storage<MemoryDisk>, file: &Path) -> Result<(), OpenError> {
+    storage.mend_note(file).expect("it is a note")
+}
+
+#[test]
+fn an_identity_that_is_gone_or_damaged_is_written_anew_and_so_is_the_number_of_the_start() {
+    let (disk, mut storage, last) = several_segments();
+    let mut scrubber = storage.scrubber();
+    for note in notes() {
+        let written = disk.content(&note).unwrap();
+        for damage in ["gone", "a bit turned", "empty"] {
+            assert!(scrubber.missing().unwrap().is_empty());
+            match damage {
+                "gone" => disk.remove(&note).unwrap(),
+                "empty" => disk.overwrite(&note, Vec::new()),
+                _ => assert!(disk.flip_bit(&note, 45, 1)),
+            }
+            assert_eq!(scrubber.missing().unwrap(), [note.clone()], "{damage}");
+            assert_eq!(scrubber.check(&note, &mut |_| true), Scrubbed::Unsure(note.clone()));
+            let found = scrubber.check(&note, &mut |_| true);
+            assert!(matches!(&found, Scrubbed::Damaged(of) if of.file == note && of.snapshot.is_none()));
+            mend(&mut storage, &note).unwrap();
+            assert_eq!(scrubber.check(&note, &mut |_| true), Scrubbed::Sound(note.clone()));
+            assert_eq!(disk.content(&note).unwrap(), written);
+        }
+    }
+    // Whatever else is there is not written over.
+    let [identity, _] = notes();
+    let own = disk.content(&identity).unwrap();
+    let other = MemoryDisk::new();
+    let bootstrap = Bootstrap { store: StoreId(99), ..bootstrap() };
+    drop(Storage::open(other.clone(), options(), &bootstrap).unwrap());
+    disk.overwrite(&identity, other.content(&identity).unwrap());
+    let refused = mend(&mut storage, &identity).unwrap_err().to_string();
+    assert!(refused.contains("another data directory"), "{refused}");
+    assert_eq!(disk.content(&identity), other.content(&identity));
+    disk.overwrite(&identity, own);
+    // What cannot be written now does not end the node.
+    disk.remove(&identity).unwrap();
+    for error in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+        disk.fail(FaultKind::Create, "identity", 0, error);
+        mend(&mut storage, &identity).unwrap_err();
+        disk.clear_faults();
+        assert_eq!(scrubber.missing().unwrap(), [identity.clone()]);
+    }
+    write(&mut storage, vec![entries(last + 1, last + 1, 1, 10)]).unwrap();
+    mend(&mut storage, &identity).unwrap();
+    drop(storage);
+    disk.crash(|_| false);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored).last(), Some(&(last + 1)));
+}
+
+#[test]
+fn an_identity_that_changes_as_it_has_to_is_no_damage() {
+    let (disk, mut storage, last) = several_segments();
+    let [identity, _] = notes();
+    let before = disk.content(&identity).unwrap();
+    let mut scrubber = storage.scrubber();
+    let id = LogId::new(Term::new(1), LogIndex::new(last + 1));
+    let level = Entry::new(id, EntryKind::Level, &FeatureLevel::NEWEST.to_data());
+    write(&mut storage, vec![LogRecords { entries: vec![level], ..LogRecords::default() }]).unwrap();
+    assert_ne!(disk.content(&identity).unwrap(), before);
+    assert!(scrubber.missing().unwrap().is_empty());
+    // What it was before is damage now.
+    let raised = disk.content(&identity).unwrap();
+    disk.overwrite(&identity, before);
+    assert_eq!(scrubber.missing().unwrap(), [identity.clone()]);
+    mend(&mut storage, &identity).unwrap();
+    assert_eq!(disk.content(&identity).unwrap(), raised);
+    // Another member's directory is none of the old one's business.
+    let (mut storage, _) = storage.adopt(ClusterId(8), NodeId::new(3), StoreId(12)).unwrap();
+    for scrubber in [&mut scrubber, &mut storage.scrubber()] {
+        assert!(scrubber.missing().unwrap().is_empty());
+        assert_eq!(scrubber.check(&identity, &mut |_| true), Scrubbed::Sound(identity.clone()));
+    }
+    let adopted = disk.content(&identity).unwrap();
+    mend(&mut storage, &identity).unwrap();
+    assert_eq!(disk.content(&identity).unwrap(), adopted);
 }
