@@ -228,11 +228,12 @@ pub(crate) fn keep_torn<D: Disk>(
         })
         .collect();
     kept.sort();
-    if let Some(newest) = kept.last().map(|(_, name)| wal_dir.join(name))
-        && read_whole(disk, &newest).is_ok_and(|content| content == bytes)
-    {
-        // By a start that came no further.
-        return Ok(Some(newest));
+    let newest = kept.last().map(|(_, name)| wal_dir.join(name));
+    if newest.as_ref().is_some_and(|newest| read_whole(disk, newest).is_ok_and(|content| content == bytes)) {
+        // By a start that came no further; perhaps not even to the removal of older ones.
+        kept.pop();
+        remove_torn(disk, wal_dir, &kept, files_max)?;
+        return Ok(newest);
     }
     let number = kept.last().map_or(1, |(number, _)| number + 1);
     let mut path = segment.as_os_str().to_owned();
@@ -247,11 +248,22 @@ pub(crate) fn keep_torn<D: Disk>(
         removed.map_err(StorageError::new("removing", &path))?;
         return Ok(None);
     }
-    for (_, name) in kept.iter().rev().skip(files_max.saturating_sub(1)) {
+    remove_torn(disk, wal_dir, &kept, files_max)?;
+    Ok(Some(path))
+}
+
+/// Removes the oldest torn tails, so that `files_max` are left with one that is not among them.
+fn remove_torn<D: Disk>(
+    disk: &D,
+    wal_dir: &Path,
+    others: &[(u64, PathBuf)],
+    files_max: usize,
+) -> Result<(), StorageError> {
+    for (_, name) in others.iter().rev().skip(files_max.saturating_sub(1)) {
         let old = wal_dir.join(name);
         disk.remove(&old).map_err(StorageError::new("removing", &old))?;
     }
-    Ok(Some(path))
+    Ok(())
 }
 
 fn write_torn<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {

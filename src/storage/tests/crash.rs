@@ -154,6 +154,28 @@ fn torn_bytes_are_kept_aside_a_few_of_them() {
     assert!(torn.iter().all(|file| file.starts_with(wal_dir())));
 }
 
+#[test]
+fn torn_bytes_are_few_after_starts_that_were_cut_off_too() {
+    let disk = fresh();
+    let tear = || {
+        let (mut storage, _) = open(&disk).unwrap();
+        disk.fail(FaultKind::SyncData, "", 0, std::io::ErrorKind::Other);
+        assert!(write(&mut storage, vec![entries(2, 2, 1, 100)]).is_err());
+        drop(storage);
+        disk.crash(|question| question < 3);
+    };
+    (0..7).for_each(|_| tear());
+    for changes in 0..40 {
+        let disk = disk.copy();
+        disk.fail_power_after(changes);
+        drop(open(&disk));
+        disk.crash(|_| true);
+        drop(open(&disk).unwrap());
+        let torn = disk.files().into_iter().filter(|file| file.to_string_lossy().contains(".torn-"));
+        assert!(torn.clone().count() <= 4, "after {changes} changes: {:?}", torn.collect::<Vec<_>>());
+    }
+}
+
 /// A node that was killed in the middle of an adoption, after the rename of its identity, before
 /// that was durable.
 fn half_adopted() -> MemoryDisk {
