@@ -19,7 +19,7 @@ const ANSWER_MICROS: u64 = 8_000_000;
 const PAUSE_MICROS_MIN: u64 = 200_000;
 /// … up to this.
 const PAUSE_MICROS_MAX: u64 = 5_000_000;
-/// A node that waits for a leader this long looks at its disk again: what could not be read may be
+/// A node that waits for others this long looks at its disk again: what could not be read may be
 /// readable by then, as behind a network that was interrupted, or may have been put back.
 const LOOK_AGAIN_MICROS: u64 = 60_000_000;
 /// Members that are asked, at most.
@@ -62,9 +62,11 @@ enum Got {
 }
 
 impl<E: Env> Fetch<'_, E> {
-    /// Gets everything that is missing, however long it takes.
-    pub(super) async fn all(&mut self, mut sound: Sound) -> Result<Sound, StartError> {
+    /// Gets everything that is missing, however long it takes. `None`: nobody gave anything for so
+    /// long that the disk is to be looked at again. What somebody gave is not thrown away for that.
+    pub(super) async fn all(&mut self, mut sound: Sound) -> Result<Option<Sound>, StartError> {
         let mut pause_micros = PAUSE_MICROS_MIN;
+        let mut look_again = Some(self.env.now().plus(LOOK_AGAIN_MICROS));
         while let Some(missing) = sound.missing() {
             let mut helped = false;
             let mut reasons = Vec::new();
@@ -94,7 +96,7 @@ impl<E: Env> Fetch<'_, E> {
                 }
             }
             if helped {
-                pause_micros = PAUSE_MICROS_MIN;
+                (pause_micros, look_again) = (PAUSE_MICROS_MIN, None);
                 let text = format!("entries from {} on come from other members", missing.after.next());
                 self.progress.note(&text, sound.missing_count());
                 if let Some(lending) = &self.lending {
@@ -111,10 +113,13 @@ impl<E: Env> Fetch<'_, E> {
             if self.progress.note(&text, sound.missing_count()) {
                 warn!(waiting = %text, "the repair waits for other members");
             }
+            if look_again.is_some_and(|at| self.env.now() >= at) {
+                return Ok(None);
+            }
             self.env.sleep_until(self.env.now().plus(pause_micros)).await;
             pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
         }
-        Ok(sound)
+        Ok(Some(sound))
     }
 
     async fn ask(&self, addr: &str, wants: MendWants) -> Result<MendReply, String> {

@@ -114,13 +114,14 @@ impl<'r, E: Env> Repair<'r, E> {
 
     async fn run(self, listener: &mut E::Listener, is_news: bool) -> Result<Ended, StartError> {
         match self.survey.prognosis() {
-            Prognosis::Mendable(sound) => self.mend(*sound, listener).await.map(|()| Ended::Repaired),
+            Prognosis::Mendable(sound) => self.mend(*sound, listener).await,
             Prognosis::Replaceable(why) => self.replace((&why, is_news), listener).await,
         }
     }
 
-    /// Gets what is missing, and writes a whole log.
-    async fn mend(self, sound: Sound, listener: &mut E::Listener) -> Result<(), StartError> {
+    /// Gets what is missing, and writes a whole log. Until then the directory is as it was, but for
+    /// what the next start removes. If nobody gives anything for long, that is left to it.
+    async fn mend(self, sound: Sound, listener: &mut E::Listener) -> Result<Ended, StartError> {
         if sound.missing().is_some() && self.peers.is_empty() {
             let lost = match sound.missing_count() {
                 1 => "one entry of its log is lost".to_owned(),
@@ -138,6 +139,7 @@ impl<'r, E: Env> Repair<'r, E> {
             fetched = fetch.all(sound) => fetched?,
             never = door.run(listener) => match never {},
         };
+        let Some(fetched) = fetched else { return Ok(Ended::Unchanged) };
         let entries = fetched.missing_count();
         debug_assert_eq!(entries, 0, "nothing is missing any more");
         progress.note("writing the mended log", 0);
@@ -154,7 +156,7 @@ impl<'r, E: Env> Repair<'r, E> {
             bytes = status.bytes_fetched,
             "REPAIRED the data directory: what was damaged came from other members, or was not needed"
         );
-        Ok(())
+        Ok(Ended::Repaired)
     }
 
     /// Waits until a cluster that can go on without this member is there, and sets aside what is

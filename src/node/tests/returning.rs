@@ -11,7 +11,7 @@ use crate::raft::{ClusterId, LogId, LogIndex, NodeId, Term, Withdrawal};
 use crate::runtime::{Metrics, TokioEnv};
 use crate::storage::{FaultKind, MemoryDisk};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -346,4 +346,15 @@ async fn come_up_after_a_failure(doing: &str, fails: impl Fn(&MemoryDisk) -> Str
 #[tokio::test]
 async fn members_whose_disks_failed_for_a_moment_go_on_by_themselves() {
     come_up_after_a_failure("waits for a leader", |_| ".seg".to_owned()).await;
+}
+
+#[tokio::test]
+async fn members_that_could_not_read_the_same_entries_for_a_moment_go_on_by_themselves() {
+    let first_segment = |disk: &MemoryDisk| {
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
+        let segments: Vec<_> = disk.files().into_iter().filter(is_segment).collect();
+        assert!(segments.len() > 1);
+        segments[0].to_string_lossy().into_owned()
+    };
+    come_up_after_a_failure("no member could give them yet", first_segment).await;
 }
