@@ -7,7 +7,8 @@
 //! mended one.
 //!
 //! # Code map
-//! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says.
+//! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says, and
+//!   what of that is not certain.
 //! - `sound`: what a node knows of its log, and what it lacks.
 //! - `survey`: all of a directory, locked.
 //! - `mend` writes a mended generation; `aside` sets a directory aside that cannot be mended.
@@ -16,7 +17,7 @@
 mod aside;
 mod mend;
 pub(in crate::storage) mod notes;
-mod run;
+pub(in crate::storage) mod run;
 mod sound;
 mod survey;
 mod walk;

@@ -15,14 +15,55 @@ pub(super) struct Run {
     pub(super) last: LogId,
     /// The entries that are known.
     pub(super) entries: BTreeMap<LogIndex, Entry>,
+    /// The entry before the first of these. Its term is zero if it is not known.
+    before: LogId,
     /// Entries up to here were known to be committed.
     pub(super) commit: LogIndex,
+}
+
+/// The entries of a run that was cut off which nobody knew to be committed. They were in the log;
+/// a later write, which is lost, can have replaced them.
+#[derive(Clone, Debug, Default)]
+pub(in crate::storage) struct Rest {
+    entries: BTreeMap<LogIndex, Entry>,
+    /// The entry before the first of these. Its term is zero if it is not known.
+    before: LogId,
+}
+
+impl Rest {
+    /// The log had `entries` behind `before`.
+    pub(in crate::storage) const fn new(before: LogId, entries: BTreeMap<LogIndex, Entry>) -> Self {
+        Self { entries, before }
+    }
+
+    /// A later batch ends the log at `end`, and has the entries from `first` on, if any.
+    pub(super) fn cut(&mut self, first: LogIndex, end: LogIndex) {
+        let from = if first > LogIndex::ZERO { first.min(end.next()) } else { end.next() };
+        self.entries.split_off(&from);
+    }
+
+    /// Those that follow `kept` without a hole; none if this was another log there.
+    pub(super) fn behind(&self, kept: LogId) -> impl Iterator<Item = &Entry> {
+        let is_same = match self.entries.get(&kept.index) {
+            Some(entry) => entry.id() == kept,
+            None => {
+                let is_term = [Term::ZERO, kept.term].contains(&self.before.term);
+                self.before.index == kept.index && is_term
+            }
+        };
+        let mut next = kept.index;
+        let follow = self.entries.range(kept.index.next()..).filter(move |_| is_same);
+        follow.map(|(_, entry)| entry).take_while(move |entry| {
+            next = next.next();
+            entry.index() == next
+        })
+    }
 }
 
 impl Run {
     /// The state before a segment's first batch.
     pub(super) fn from_header(header: &SegmentHeader) -> Self {
-        Self { hard_state: header.hard_state, last: header.last, ..Self::default() }
+        Self { hard_state: header.hard_state, last: header.last, before: header.last, ..Self::default() }
     }
 
     /// The log as far as it is known before the first batch behind damage: it reaches as far as the
@@ -31,11 +72,20 @@ impl Run {
         let BatchMark { hard_state, end } = header.mark;
         let votes = records.iter().any(|record| matches!(record, Record::Vote(_)));
         let highest = LogIndex::new(header.last_index);
+        let last = if highest > end.index { LogId::new(Term::ZERO, highest) } else { end };
         Self {
             hard_state: if votes { HardState::default() } else { hard_state },
-            last: if highest > end.index { LogId::new(Term::ZERO, highest) } else { end },
+            last,
+            before: last,
             ..Self::default()
         }
+    }
+
+    /// The run ends at damage. Returns the entries that are final, and the rest.
+    pub(super) fn end(mut self) -> (BTreeMap<LogIndex, Entry>, Rest) {
+        let rest = self.entries.split_off(&self.commit.next());
+        let before = self.entries.values().next_back().map_or(self.before, Entry::id);
+        (self.entries, Rest::new(before, rest))
     }
 
     /// Takes in the next record.
@@ -107,6 +157,9 @@ impl Run {
         if from <= self.last.index {
             let before = from.previous();
             self.last = self.entries.get(&before).map_or(LogId::new(Term::ZERO, before), Entry::id);
+            if before < self.before.index {
+                self.before = self.last;
+            }
         }
     }
 
@@ -115,7 +168,7 @@ impl Run {
         let contradicts = self.entries.get(&meta.last.index).is_some_and(|entry| entry.id() != meta.last);
         if meta.last.index > self.last.index || contradicts {
             self.entries.clear();
-            self.last = meta.last;
+            (self.last, self.before) = (meta.last, meta.last);
         }
     }
 }

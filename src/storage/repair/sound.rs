@@ -6,6 +6,7 @@
 //! log if it has none.
 
 use crate::raft::{Entry, EntryKind, HardState, LogId, LogIndex, Membership, SnapshotMeta};
+use crate::storage::repair::run::Rest;
 use std::collections::BTreeMap;
 
 /// The sound part of a damaged log.
@@ -269,15 +270,30 @@ impl Sound {
         Ok(())
     }
 
-    /// Keeps what is whole from the beginning on, and gives up the rest. Returns how much: the last
-    /// entry that is kept and the last one that the log had.
-    pub(super) fn accept_loss(&mut self) -> (LogId, LogId) {
+    /// Keeps what is whole from the beginning on, and gives up the rest. Of what is `uncertain` it
+    /// keeps what stood right behind that: nobody is left to say what took its place, if anything
+    /// did. Returns how much: the last entry that is kept and the last one that the log had.
+    pub(in crate::storage) fn accept_loss(&mut self, uncertain: &[Rest]) -> (LogId, LogId) {
         let lost = self.end;
-        if let Some(missing) = self.missing() {
-            let beyond = self.certain.split_off(&missing.after.next());
-            drop(beyond);
-            self.end = self.certain.values().next_back().map_or(self.base_id(), Entry::id);
-            self.commit = self.commit.min(self.end.index);
+        while let Some(Missing { after, through, anchor }) = self.missing() {
+            let kept = self.entry(after).map_or(self.base_id(), Entry::id);
+            let can_be = |entry: &&Entry| {
+                let id = entry.id();
+                id.index <= through && id.term <= anchor.term && (id.index < anchor.index || id == anchor)
+            };
+            let more = uncertain.iter().map(|rest| rest.behind(kept).take_while(can_be).cloned());
+            let more: Vec<Entry> = more.map(Iterator::collect).max_by_key(Vec::len).unwrap_or_default();
+            let end = more.last().map_or(kept, Entry::id);
+            // One leader made both entries, one right behind the other: nothing is missing between
+            // them but batches without entries.
+            let joins = end == anchor || (end.index == through && end.term == anchor.term);
+            if !joins {
+                let beyond = self.certain.split_off(&after.next());
+                drop(beyond);
+                self.end = end;
+                self.commit = self.commit.min(kept.index);
+            }
+            self.certain.extend(more.into_iter().map(|entry| (entry.index(), entry)));
         }
         (self.end, lost)
     }

@@ -11,6 +11,7 @@ use crate::storage::recovery::{recover, segment_names};
 use crate::storage::repair::notes::{
     check_started, read_peers, read_peers_cluster, read_rebuild, read_rejoin, read_withdrawn,
 };
+use crate::storage::repair::run::Rest;
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::walk::{Walked, is_unknown, walk};
 use crate::storage::replay::Replay;
@@ -35,6 +36,9 @@ pub struct Survey<D: Disk> {
     pub(super) damaged_files: BTreeSet<PathBuf>,
     /// What the log says.
     pub(super) sound: Option<Sound>,
+    /// Entries that the log had before damage. Of use only where nobody is left to ask: what has
+    /// replaced them may be lost.
+    uncertain: Vec<Rest>,
     /// Why the log alone does not say how it ended, or what this node had promised.
     pub(super) in_doubt: Option<String>,
     /// The directory as a whole is not to be used, whatever its log says.
@@ -110,6 +114,7 @@ impl<D: Disk> Survey<D> {
             damages: vec![error.to_string()],
             damaged_files: BTreeSet::new(),
             sound: None,
+            uncertain: Vec::new(),
             in_doubt: None,
             is_condemned: matches!(error, OpenError::Condemned { .. }),
             starts: (0, Vec::new()),
@@ -191,13 +196,14 @@ impl<D: Disk> Survey<D> {
         Some(Identity { cluster, member, store, name, generation, level: FeatureLevel::NEWEST })
     }
 
-    /// Keeps what is whole from the beginning on, and gives up the rest. Returns what is kept, and
-    /// the last entry that there was, as far as that can be told. `None` if what is left names no
-    /// member: then it is no use.
+    /// Keeps what is whole from the beginning on, and gives up the rest. Nobody may know whether
+    /// the last entries that are kept were committed. Returns what is kept, and the last entry that
+    /// there was, as far as that can be told. `None` if what is left names no member: then it is no
+    /// use.
     #[must_use]
     pub fn accept_loss(&self) -> Option<(Sound, LogId)> {
         let mut sound = self.sound.clone()?;
-        let (kept, lost) = sound.accept_loss();
+        let (kept, lost) = sound.accept_loss(&self.uncertain);
         (kept != LogId::ZERO).then_some((sound, lost))
     }
 
@@ -276,7 +282,9 @@ impl<D: Disk> Survey<D> {
         let wal_dir = identity.wal_dir(dir);
         let paths = if self.exists(&wal_dir)? { segment_names(&self.disk, &wal_dir)? } else { Vec::new() };
         let walked = walk(&self.disk, &paths, owner)?;
-        let Walked { damages, certain, commit, mark, unknown_end, starts, memberships, markers, .. } = walked;
+        let Walked { damages, certain, uncertain, commit, mark, .. } = walked;
+        let Walked { unknown_end, starts, memberships, markers, .. } = walked;
+        self.uncertain = uncertain;
         for damage in damages {
             self.note_damage(&damage);
         }

@@ -3,15 +3,15 @@
 //! The log is a row of batches. Damage cuts it into *runs*. Each batch names the state that the log
 //! adds up to after it (term, vote, last entry). So what is behind the damage tells how the log
 //! ended, whatever is lost in between. What a run says of entries is final only as far as it says
-//! that they were committed: a later write, which may be lost, can have replaced the others. The
-//! last run is final whole.
+//! that they were committed: a later write, which may be lost, can have replaced the others. Those
+//! are of use to a person who accepts a loss. The last run is final whole.
 
 use crate::raft::{ClusterId, Entry, EntryKind, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::batch::{BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError, says_nothing_of_the_disk};
 use crate::storage::record::Record;
-use crate::storage::repair::run::Run;
+use crate::storage::repair::run::{Rest, Run};
 use crate::storage::scan::{ScanEnd, Scanned, ScannedBatch, Sectors, read_batch, read_regardless};
 use crate::storage::sector::{BLOCK_BYTES, SECTOR_BYTES, SectorPlace, SectorState};
 use crate::storage::segment::{SegmentHeader, read_whole_into, segment_name};
@@ -27,6 +27,8 @@ pub(super) struct Walked {
     pub(super) damages: Vec<Damage>,
     /// Entries that are certainly part of the log.
     pub(super) certain: BTreeMap<LogIndex, Entry>,
+    /// Entries that were part of it before damage, and of which that is not known any more.
+    pub(super) uncertain: Vec<Rest>,
     /// Entries up to here were known to be committed.
     pub(super) commit: LogIndex,
     /// Term, vote and last entry, as the last thing says that can be read.
@@ -107,8 +109,16 @@ impl Walk {
     fn end_run(&mut self) {
         let Some(run) = self.run.take() else { return };
         self.walked.commit = self.walked.commit.max(run.commit);
-        let committed = run.entries.into_iter().take_while(|(index, _)| *index <= run.commit);
+        let (committed, rest) = run.end();
         self.walked.certain.extend(committed);
+        self.walked.uncertain.push(rest);
+    }
+
+    /// What comes behind damage says what the log adds up to there. What was in it before, and is
+    /// not there any more, had been truncated.
+    fn note_mark(&mut self, mark: BatchMark, first_index: LogIndex) {
+        self.walked.mark = Some(mark);
+        self.walked.uncertain.iter_mut().for_each(|rest| rest.cut(first_index, mark.end.index));
     }
 
     fn segment(
@@ -176,7 +186,7 @@ impl Walk {
             self.run = Some(Run::from_header(header));
         }
         self.reached = Some((header.first_sequence, header.previous));
-        self.walked.mark = Some(BatchMark { hard_state: header.hard_state, end: header.last });
+        self.note_mark(BatchMark { hard_state: header.hard_state, end: header.last }, LogIndex::ZERO);
     }
 
     /// Reads the batch at `at`, or the next one behind it that can be read. Returns where it ends;
@@ -282,7 +292,7 @@ impl Walk {
         self.reached = Some((header.sequence + 1, header.checksum));
         self.walked.commit = self.walked.commit.max(LogIndex::new(header.commit));
         if header.mark != BatchMark::default() {
-            self.walked.mark = Some(header.mark);
+            self.note_mark(header.mark, LogIndex::new(header.first_index));
         }
     }
 

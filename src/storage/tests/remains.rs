@@ -2,19 +2,21 @@
 //! on without the others.
 
 use crate::codec::{FeatureLevel, FeatureLevels};
-use crate::raft::{ClusterId, Member, NodeId, StoreId, Withdrawal, bootstrap_log};
+use crate::raft::{ClusterId, LogIndex, LogRecords, Member, NodeId, StoreId, Withdrawal, bootstrap_log};
+use crate::replica::StorageRequest;
 use crate::storage::repair::{note_peers, note_predecessor, note_rebuild, note_withdrawn, read_predecessor};
 use crate::storage::tests::kit::{
-    DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, write,
+    DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, vote, write,
 };
 use crate::storage::{
-    Bootstrap, Disk, FaultKind, MemoryDisk, OpenError, Predecessor, Remains, Storage, StorageOptions, Survey,
-    judge, read_rebuild, read_withdrawn,
+    Bootstrap, Disk, DumpItem, FaultKind, MemoryDisk, OpenError, Predecessor, Prognosis, Remains, Storage,
+    StorageOptions, Survey, dump, judge, read_rebuild, read_withdrawn,
 };
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// A node whose log says that it is the only member, with entries up to 91.
+/// A node whose log says that it is the only member, with entries up to 91. Each has a batch, which
+/// says that the last but one before it was committed.
 fn alone(snapshots: bool) -> MemoryDisk {
     let member = Member {
         name: "node1".into(),
@@ -27,6 +29,8 @@ fn alone(snapshots: bool) -> MemoryDisk {
     let (mut storage, _) = Storage::open(disk.clone(), options(), &bootstrap).unwrap();
     for round in 0..3u64 {
         for index in round * 30 + 2..round * 30 + 32 {
+            let committed = StorageRequest::Committed(LogIndex::new(index - 2));
+            storage.handle(&mut vec![committed], &mut Vec::new()).unwrap();
             write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
         }
         if snapshots {
@@ -112,6 +116,120 @@ fn a_damaged_survivor_goes_on_with_what_is_whole_if_a_person_says_so() {
     let (_storage, opened) = open(&disk).unwrap();
     assert_eq!((opened.identity.cluster, opened.identity.store), (ClusterId(40), StoreId(41)));
     assert_eq!(opened.restored.snapshot.unwrap().last.index.get(), kept);
+}
+
+/// A batch of a log.
+struct Placed {
+    file: PathBuf,
+    offset: usize,
+    /// The index of its first entry, if it has one.
+    first: Option<u64>,
+}
+
+/// All batches.
+fn batches(disk: &MemoryDisk) -> Vec<Placed> {
+    let (mut batches, mut file): (Vec<Placed>, _) = (Vec::new(), PathBuf::new());
+    for item in dump(disk, Path::new(DIR)) {
+        match item {
+            DumpItem::Segment { file: begins, .. } => file = begins,
+            DumpItem::Batch { offset, .. } => {
+                let offset = usize::try_from(offset).unwrap();
+                batches.push(Placed { file: file.clone(), offset, first: None });
+            }
+            DumpItem::Record(record) => {
+                let index = record.strip_prefix("entry ").and_then(|text| text.split('@').next());
+                if let (Some(index), Some(batch)) = (index, batches.last_mut()) {
+                    batch.first.get_or_insert(index.parse().unwrap());
+                }
+            }
+            _ => {}
+        }
+    }
+    batches
+}
+
+/// The last entry that is kept, and up to where it is known to be committed.
+fn kept(disk: &MemoryDisk) -> (u64, u64) {
+    let remains = Remains::of(disk.clone(), options()).unwrap();
+    (remains.last().index.get(), remains.commit().get())
+}
+
+#[test]
+fn what_comes_before_a_damaged_batch_is_kept_to_its_last_entry() {
+    for (snapshots, covered) in [(false, 1), (true, 80)] {
+        let disk = alone(snapshots);
+        let placed = batches(&disk);
+        assert!(placed.iter().filter(|batch| batch.first.is_some()).count() > 40);
+        assert!(placed.iter().any(|batch| batch.first.is_none()));
+        // A bit of its header, and one of its records.
+        for (batch, byte) in placed.iter().flat_map(|batch| [(batch, 20), (batch, 600)]) {
+            if batch.first == Some(1) {
+                continue;
+            }
+            let what = format!("byte {byte} of the batch of {:?}, snapshots: {snapshots}", batch.first);
+            let copy = disk.copy();
+            copy.flip_bit(&batch.file, batch.offset + byte, 1);
+            // Without an entry in it, nothing is lost.
+            let lost = batch.first.filter(|first| *first > covered);
+            let (last, commit) = kept(&copy);
+            assert_eq!(last, lost.map_or(91, |first| first - 1), "{what}");
+            // Where the header is lost, nobody knows whether the last entries were committed. They
+            // are not certain where there are others to ask.
+            let Some(before) = lost.filter(|first| byte == 20 && first - 1 > covered) else { continue };
+            assert!(commit < last, "{what}");
+            let survey = Survey::inspect(copy, options()).unwrap().unwrap();
+            let Prognosis::Mendable(mended) = survey.prognosis() else { panic!("{what}") };
+            for sound in [*mended, survey.lendable().unwrap()] {
+                assert!(sound.entry(LogIndex::new(before - 1)).is_none(), "{what}");
+                assert_eq!(sound.end().index.get(), 91, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_a_damaged_segment_is_kept_to_its_last_entry() {
+    for (snapshots, covered) in [(false, 1), (true, 80)] {
+        let disk = alone(snapshots);
+        let placed = batches(&disk);
+        for file in segments(&disk).into_iter().skip(usize::from(!snapshots)) {
+            let within = placed.iter().filter(|batch| batch.file == file).filter_map(|batch| batch.first);
+            let lost = within.clone().max().filter(|last| *last > covered).and_then(|_| within.min());
+            let copy = disk.copy();
+            copy.flip_bit(&file, 40, 1);
+            let expected = lost.map_or(91, |first| covered.max(first - 1));
+            assert_eq!(kept(&copy).0, expected, "{}, snapshots: {snapshots}", file.display());
+        }
+    }
+}
+
+#[test]
+fn what_a_later_batch_shows_to_have_been_truncated_is_not_kept() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    let votes = |term| LogRecords { hard_state: Some(vote(term, None)), ..LogRecords::default() };
+    let truncated = LogRecords { truncate_from: Some(LogIndex::new(6)), ..LogRecords::default() };
+    for records in [entries(2, 9, 1, 10), votes(3), truncated, entries(6, 9, 3, 10), entries(10, 12, 3, 10)] {
+        write(&mut storage, vec![records]).unwrap();
+    }
+    storage.close().unwrap();
+    let placed = batches(&disk);
+    let lost = |numbers: &[usize]| {
+        let copy = disk.copy();
+        numbers.iter().for_each(|number| {
+            copy.flip_bit(&placed[*number].file, placed[*number].offset + 20, 1);
+        });
+        copy.crash(|_| true);
+        let survey = Survey::inspect(copy, options()).unwrap().unwrap();
+        let (sound, lost) = survey.accept_loss().unwrap();
+        (sound.end().index.get(), sound.end().term.get(), lost.index.get())
+    };
+    // The vote, and the entries that took the place of the old ones.
+    assert_eq!(lost(&[2, 4]), (5, 1, 12));
+    // Nothing says that the log was truncated in between.
+    assert_eq!(lost(&[2, 3, 4]), (9, 1, 12));
+    // The new entries are there, and their term is another.
+    assert_eq!(lost(&[2]), (5, 1, 12));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::kv::Store;
 use crate::raft::{ClusterId, Entry, HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
+use crate::storage::repair::run::Rest;
 use crate::storage::repair::{free_aside, note_rebuild, times_rebuilt};
 use crate::storage::tests::kit::{
     DIR, entries, incoming, open, options, segments, snapshot, store, vote, write,
@@ -346,6 +347,43 @@ fn a_snapshot_has_to_join_the_rest_of_the_log() {
     let mut beyond = torn_apart();
     beyond.supply_base(meta(20, 5), None).unwrap();
     assert_eq!((beyond.missing(), beyond.end()), (None, id(20, 5)));
+}
+
+#[test]
+fn a_loss_that_is_accepted_begins_where_nothing_whole_follows() {
+    let rest = |before, entries: Vec<Entry>| {
+        Rest::new(before, entries.into_iter().map(|entry| (entry.index(), entry)).collect())
+    };
+    let kept = |rests: &[Rest]| {
+        let mut sound = torn_apart();
+        let (kept, lost) = sound.accept_loss(rests);
+        assert_eq!((sound.end(), sound.missing(), lost), (kept, None, id(12, 3)));
+        assert_eq!(sound.commit().get(), 4, "that is all that is known");
+        kept
+    };
+    assert_eq!(kept(&[]), id(4, 1));
+    assert_eq!(kept(&[rest(id(4, 1), log(5, 6, 1))]), id(6, 1));
+    assert_eq!(kept(&[rest(id(4, 0), log(5, 6, 1))]), id(6, 1), "the term before it is not known");
+    assert_eq!(kept(&[rest(id(2, 1), log(3, 6, 1))]), id(6, 1));
+    assert_eq!(kept(&[rest(id(9, 3), log(10, 11, 3)), rest(id(4, 1), log(5, 6, 1))]), id(6, 1));
+    // Holes, and entries of another log.
+    assert_eq!(kept(&[rest(id(5, 1), log(6, 8, 1))]), id(4, 1));
+    assert_eq!(kept(&[rest(id(4, 1), [log(5, 5, 1), log(7, 8, 1)].concat())]), id(5, 1));
+    assert_eq!(kept(&[rest(id(4, 2), log(5, 6, 2))]), id(4, 1));
+    assert_eq!(kept(&[rest(id(2, 1), [log(3, 3, 1), log(4, 6, 2)].concat())]), id(4, 1));
+    assert_eq!(kept(&[rest(id(4, 1), log(5, 6, 4))]), id(4, 1), "a term does not go back");
+    // Entry 9 is of another term: what was lost between them may have replaced entry 8.
+    assert_eq!(kept(&[rest(id(4, 1), log(5, 8, 2))]), id(8, 2));
+    assert_eq!(kept(&[rest(id(4, 1), log(5, 11, 2))]), id(8, 2));
+    // The leader of that term made both, so nothing is missing between them.
+    assert_eq!(kept(&[rest(id(4, 1), log(5, 8, 3))]), id(12, 3));
+    // Without entries behind the damage the last one is known all the same.
+    let certain = log(1, 4, 1).into_iter().map(|entry| (entry.index(), entry));
+    let end_known = Sound::new(vote(3, Some(2)), id(7, 3), LogIndex::new(4), None, certain.collect());
+    for (term, end) in [(2, id(6, 2)), (3, id(7, 3))] {
+        let mut sound = end_known.clone();
+        assert_eq!(sound.accept_loss(&[rest(id(4, 1), log(5, 7, term))]).0, end);
+    }
 }
 
 #[test]
