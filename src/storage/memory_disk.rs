@@ -3,6 +3,7 @@
 use crate::storage::disk::{Disk, DiskFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -55,6 +56,8 @@ struct State {
     /// Grows with each crash: handles and locks of earlier epochs are dead.
     epoch: u64,
     faults: Vec<Fault>,
+    /// Bytes of files that the disk does not give back.
+    unreadable: Vec<(PathBuf, Range<u64>)>,
     capacity: Option<u64>,
     /// Changes left until the power fails; `None` if it does not.
     power: Option<u64>,
@@ -141,7 +144,7 @@ impl MemoryDisk {
         state.names.clone_from(&whole);
         state.durable_names = whole;
         state.locks.clear();
-        state.faults.clear();
+        state.forget_faults();
         state.power = None;
         state.epoch += 1;
     }
@@ -151,7 +154,7 @@ impl MemoryDisk {
     pub fn kill(&self) {
         let mut state = self.state();
         state.locks.clear();
-        state.faults.clear();
+        state.forget_faults();
         state.power = None;
         state.epoch += 1;
     }
@@ -168,9 +171,15 @@ impl MemoryDisk {
         self.state().faults.push(Fault { kind, path: path.into(), after, error });
     }
 
+    /// Reads of these bytes of the file fail, as those of a bad sector do, until
+    /// [`Self::clear_faults`]. The rest of it is read as before, under this name.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) {
+        self.state().unreadable.push((path.to_path_buf(), bytes));
+    }
+
     /// No more faults.
     pub fn clear_faults(&self) {
-        self.state().faults.clear();
+        self.state().forget_faults();
     }
 
     /// Limits the sum of the lengths of all files; growing beyond it fails with `StorageFull`.
@@ -293,6 +302,22 @@ impl State {
             fault.after -= 1;
         }
         Ok(())
+    }
+
+    /// Fails a read of a file that comes upon a bad sector.
+    fn strike_read(&self, path: &Path, bytes: &Range<u64>) -> io::Result<()> {
+        let is_bad = |(file, bad): &(PathBuf, Range<u64>)| {
+            file == path && bad.start < bytes.end && bytes.start < bad.end
+        };
+        if self.unreadable.iter().any(is_bad) {
+            return Err(io::Error::other("a sector cannot be read"));
+        }
+        Ok(())
+    }
+
+    fn forget_faults(&mut self) {
+        self.faults.clear();
+        self.unreadable.clear();
     }
 
     fn check_parent(&self, path: &Path) -> io::Result<()> {
@@ -483,9 +508,10 @@ impl MemoryFile {
 impl DiskFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, inode| {
-            if !state.faults.is_empty() {
+            if !(state.faults.is_empty() && state.unreadable.is_empty()) {
                 let path = state.path_of(inode);
                 state.strike(FaultKind::Read, &path)?;
+                state.strike_read(&path, &(offset..offset + buffer.len() as u64))?;
             }
             let live = &state.inodes[inode].live;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());

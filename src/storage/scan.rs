@@ -7,6 +7,7 @@ use crate::storage::record::{Record, decode_record};
 use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
 use crate::storage::segment::SegmentHeader;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// A good batch.
 #[derive(Clone, Debug)]
@@ -314,11 +315,13 @@ impl<'a> Sectors<'a> {
     }
 
     /// Whether all garbage from byte `from` on is zeros that changed in a few places. A sector that
-    /// was written to the wrong place begins with a stamp, and has more.
-    pub(crate) fn garbage_is_damaged_fill(&self, from: u64) -> bool {
+    /// was written to the wrong place begins with a stamp, and has more. Sectors in `except` are not
+    /// looked at.
+    pub(crate) fn garbage_is_damaged_fill(&self, from: u64, except: &[Range<u64>]) -> bool {
         const CHANGED_MAX: usize = 3;
         let sectors = (from..self.file.len() as u64).step_by(SECTOR_BYTES);
         sectors
+            .filter(|at| !except.iter().any(|range| range.contains(at)))
             .filter(|&at| self.state(at) == SectorState::Garbage)
             .all(|at| self.bytes(at, SECTOR_BYTES).iter().filter(|byte| **byte != 0).count() <= CHANGED_MAX)
     }

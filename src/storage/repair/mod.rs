@@ -9,12 +9,14 @@
 //! # Code map
 //! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says, and
 //!   what of that is not certain.
+//! - `blocks` reads a file as far as it can be read.
 //! - `sound`: what a node knows of its log, and what it lacks.
 //! - `survey`: all of a directory, locked.
 //! - `mend` writes a mended generation; `aside` sets a directory aside that cannot be mended.
 //! - `notes`: where the other members are.
 
 mod aside;
+mod blocks;
 mod mend;
 pub(in crate::storage) mod notes;
 pub(in crate::storage) mod run;

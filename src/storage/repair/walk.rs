@@ -11,11 +11,13 @@ use crate::storage::batch::{BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError, says_nothing_of_the_disk};
 use crate::storage::record::Record;
+use crate::storage::repair::blocks::{Unreadable, read_readable};
 use crate::storage::repair::run::{Rest, Run};
 use crate::storage::scan::{ScanEnd, Scanned, ScannedBatch, Sectors, read_batch, read_regardless};
 use crate::storage::sector::{BLOCK_BYTES, SECTOR_BYTES, SectorPlace, SectorState};
-use crate::storage::segment::{SegmentHeader, read_whole_into, segment_name};
+use crate::storage::segment::{SegmentHeader, segment_name};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What a damaged log says.
@@ -58,12 +60,15 @@ pub(super) fn walk<D: Disk>(
     let mut file = Vec::new();
     for (number, path) in paths.iter().enumerate() {
         let is_last = number + 1 == paths.len();
-        if let Err(error) = read_whole_into(disk, path, &mut file) {
-            if says_nothing_of_the_disk(&error) {
+        match read_readable(disk, path, &mut file) {
+            Ok(unreadable) => walk.note_unreadable(path, unreadable),
+            Err(error) if says_nothing_of_the_disk(&error) => {
                 return Err(OpenError::io("reading", path)(error));
             }
-            walk.lose_segment(path, format!("it cannot be read: {error}"));
-            continue;
+            Err(error) => {
+                walk.lose_segment(path, format!("it cannot be read: {error}"));
+                continue;
+            }
         }
         match SegmentHeader::read(&file) {
             Ok((header, header_bytes)) => walk.segment(path, &file, &header, header_bytes, is_last),
@@ -83,6 +88,8 @@ struct Walk {
     reached: Option<(u64, u32)>,
     /// Whether the last batch was a seal.
     sealed: bool,
+    /// The blocks of the segment that cannot be read.
+    unreadable: Vec<Range<u64>>,
 }
 
 impl Walk {
@@ -95,6 +102,16 @@ impl Walk {
             last_index: indices.map(|(_, last)| last),
             why,
         });
+    }
+
+    /// The rest of the segment is read like any other.
+    fn note_unreadable(&mut self, path: &Path, unreadable: Option<Unreadable>) {
+        self.unreadable.clear();
+        let Some(Unreadable { ranges, why }) = unreadable else { return };
+        for Range { start, end } in &ranges {
+            self.damage(path, *start, None, format!("{} bytes cannot be read: {why}", end - start));
+        }
+        self.unreadable = ranges;
     }
 
     /// Nothing of a segment can be used.
@@ -350,10 +367,11 @@ impl Walk {
             SectorState::Unwritten => {
                 // The first sector of a batch that had been durable would stand here. If it was
                 // lost, the block may have been lost with it.
-                let is_near = garbage.is_some_and(|place| place < at + BLOCK_BYTES as u64);
+                let is_near = garbage.is_some_and(|place| place < at + BLOCK_BYTES as u64)
+                    || self.is_unreadable_near(at);
                 let torn = sectors.written(at + 1).next().is_some();
                 // A whole batch may stand in the wrong place.
-                let is_fill = sectors.garbage_is_damaged_fill(at + SECTOR_BYTES as u64);
+                let is_fill = sectors.garbage_is_damaged_fill(at + SECTOR_BYTES as u64, &self.unreadable);
                 if is_near || (garbage.is_some() && (torn || !is_fill)) {
                     Err(UNREADABLE)
                 } else {
@@ -371,6 +389,15 @@ impl Walk {
             }
             _ => Err(UNREADABLE),
         }
+    }
+
+    /// Of a block that cannot be read nobody knows whether something had been written there. A batch
+    /// that reached it would have begun at `at`, and filled every block in between; but what makes
+    /// one block unreadable can empty the one beside it. So it stands for fill only if two blocks
+    /// that were never written come before it.
+    fn is_unreadable_near(&self, at: u64) -> bool {
+        let near = at..at + 2 * BLOCK_BYTES as u64;
+        self.unreadable.iter().any(|blocks| blocks.start < near.end && near.start < blocks.end)
     }
 
     fn finish(mut self) -> Walked {

@@ -1,6 +1,7 @@
 //! Tests of the storage floor.
 
 mod backup;
+mod bad_sectors;
 mod basics;
 mod boundary;
 mod chunks;

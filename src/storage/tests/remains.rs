@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// A node whose log says that it is the only member, with entries up to 91. Each has a batch, which
 /// says that the last but one before it was committed.
-fn alone(snapshots: bool) -> MemoryDisk {
+pub(super) fn alone(snapshots: bool) -> MemoryDisk {
     let member = Member {
         name: "node1".into(),
         raft_addr: "a:1".into(),
@@ -47,7 +47,7 @@ fn content(disk: &MemoryDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 }
 
 /// Whether a node starts on it.
-fn starts(disk: &MemoryDisk) -> bool {
+pub(super) fn starts(disk: &MemoryDisk) -> bool {
     read_rebuild(disk, Path::new(DIR)).unwrap().is_none() && open(disk).is_ok()
 }
 
@@ -119,15 +119,15 @@ fn a_damaged_survivor_goes_on_with_what_is_whole_if_a_person_says_so() {
 }
 
 /// A batch of a log.
-struct Placed {
-    file: PathBuf,
-    offset: usize,
+pub(super) struct Placed {
+    pub(super) file: PathBuf,
+    pub(super) offset: usize,
     /// The index of its first entry, if it has one.
-    first: Option<u64>,
+    pub(super) first: Option<u64>,
 }
 
 /// All batches.
-fn batches(disk: &MemoryDisk) -> Vec<Placed> {
+pub(super) fn batches(disk: &MemoryDisk) -> Vec<Placed> {
     let (mut batches, mut file): (Vec<Placed>, _) = (Vec::new(), PathBuf::new());
     for item in dump(disk, Path::new(DIR)) {
         match item {
@@ -149,7 +149,7 @@ fn batches(disk: &MemoryDisk) -> Vec<Placed> {
 }
 
 /// The last entry that is kept, and up to where it is known to be committed.
-fn kept(disk: &MemoryDisk) -> (u64, u64) {
+pub(super) fn kept(disk: &MemoryDisk) -> (u64, u64) {
     let remains = Remains::of(disk.clone(), options()).unwrap();
     (remains.last().index.get(), remains.commit().get())
 }
@@ -308,7 +308,7 @@ fn files_that_do_not_agree_make_no_identity() {
 /// What a person does with a directory that has lost its identity.
 type GoOn = fn(&MemoryDisk) -> Result<(), OpenError>;
 
-fn repair(disk: &MemoryDisk) -> Result<(), OpenError> {
+pub(super) fn repair(disk: &MemoryDisk) -> Result<(), OpenError> {
     let Some(survey) = Survey::inspect(disk.clone(), options())? else { return Ok(()) };
     let (sound, _) = survey.accept_loss().expect("something is left to start from");
     survey.begin_mending()?;

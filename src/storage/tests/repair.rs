@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SECTOR: usize = 512;
 
 /// What a sound directory says, and what a peer with the same log can give.
-struct Model {
+pub(super) struct Model {
     hard_state: HardState,
     ids: BTreeMap<u64, LogId>,
     end: u64,
@@ -25,7 +25,7 @@ struct Model {
 }
 
 impl Model {
-    fn of(disk: &MemoryDisk, snapshot: Option<(u64, Store)>) -> Self {
+    pub(super) fn of(disk: &MemoryDisk, snapshot: Option<(u64, Store)>) -> Self {
         let (_, opened) = open(&disk.copy()).unwrap();
         let entries = opened.restored.entries;
         let ids = entries.iter().map(|entry| (entry.index().get(), entry.id())).collect();
@@ -66,7 +66,7 @@ impl Model {
 
 /// What became of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fate {
+pub(super) enum Fate {
     /// It was none, or recovery sees through it.
     Harmless,
     /// The directory itself had everything.
@@ -80,7 +80,7 @@ enum Fate {
 }
 
 /// Opens a damaged copy, and has it mended by a peer.
-fn mend(disk: &MemoryDisk, model: &Model, what: &str) -> Fate {
+pub(super) fn mend(disk: &MemoryDisk, model: &Model, what: &str) -> Fate {
     let error = match open(disk) {
         Ok(opened) => {
             drop(opened);
@@ -118,14 +118,14 @@ fn mend(disk: &MemoryDisk, model: &Model, what: &str) -> Fate {
     fate
 }
 
-type Fates = BTreeMap<Fate, usize>;
+pub(super) type Fates = BTreeMap<Fate, usize>;
 
-fn count(fates: &mut Fates, fate: Fate) {
+pub(super) fn count(fates: &mut Fates, fate: Fate) {
     *fates.entry(fate).or_default() += 1;
 }
 
 /// A log of one segment: votes, a truncation, entries of two terms.
-fn small(witnessed: bool) -> MemoryDisk {
+pub(super) fn small(witnessed: bool) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();
     write(&mut storage, vec![entries(2, 9, 1, 100)]).unwrap();
@@ -142,7 +142,7 @@ fn small(witnessed: bool) -> MemoryDisk {
 }
 
 /// A log of several segments, with two snapshots; what comes before the older one is gone.
-fn large() -> MemoryDisk {
+pub(super) fn large() -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();
     for round in 0..3u64 {
