@@ -303,7 +303,7 @@ impl<D: Disk> Storage<D> {
         disk.create_dir_all(&snapshot_dir).map_err(OpenError::io("creating", &snapshot_dir))?;
         disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
         remove_leftovers(&disk, &dir, &identity)?;
-        tidy(&disk, &wal_dir, &recovered.orphans)?;
+        notes.extend(tidy(&disk, (&dir, &wal_dir), &replay, &recovered)?);
         snapshots.remove_others(&replay.markers).map_err(snapshot_failed)?;
         if let Some((offset, bytes)) = recovered.tail.torn.take() {
             let file = recovered.tail.path.clone();

@@ -52,6 +52,16 @@ pub enum RecoveryNote {
         /// The one that was used.
         used: PathBuf,
     },
+    /// Segments are missing that only the newest snapshot covers. The older one is of no use any
+    /// more.
+    Gap {
+        /// Where, and what is missing.
+        gap: Damage,
+        /// The sound segments before it.
+        before: usize,
+        /// Where these are kept.
+        kept: PathBuf,
+    },
     /// The state and log that were recovered.
     Recovered {
         /// Bytes of log read.
@@ -91,6 +101,12 @@ impl fmt::Display for RecoveryNote {
                 "the snapshot {} is damaged ({why}); used {} and the log since",
                 damaged.display(),
                 used.display()
+            ),
+            Self::Gap { gap, before, kept } => write!(
+                f,
+                "{}; the newest snapshot covers them, but the older one is of no use without them; the segments before them ({before}) are kept in {}",
+                gap.in_words(),
+                kept.display()
             ),
             Self::Recovered { bytes, segments, indices, snapshot } => {
                 write!(f, "recovered {bytes} bytes of log in {segments} segments")?;
@@ -142,12 +158,21 @@ pub(crate) struct Recovered {
     /// Where the earliest segment of an unbroken sequence begins, when segments before it are
     /// missing.
     pub(crate) gap: Option<Damage>,
-    /// Segments before the gap. None of them is needed if the snapshot covers the gap.
+    /// Segments before the gap. None of them is needed if a snapshot covers the gap.
     pub(crate) orphans: Vec<PathBuf>,
     /// The segment in which the log was about to go on, still without a batch. It is removed once
     /// the tail is rewritten.
     pub(crate) dropped: Option<PathBuf>,
     pub(crate) bytes: u64,
+}
+
+impl Recovered {
+    /// The gap, if no removal leaves it: only segments that the older of the two newest snapshots
+    /// covers are removed, unless they are damaged.
+    pub(crate) fn loss(&self, replay: &Replay) -> Option<&Damage> {
+        let older = replay.markers.iter().rev().nth(1).map_or(LogIndex::ZERO, |marker| marker.last.index);
+        self.gap.as_ref().filter(|_| replay.start > older)
+    }
 }
 
 /// Names of the segments in `wal_dir`, in order.
@@ -310,9 +335,10 @@ impl Reading {
                 }
             }
             Some((next, _)) => {
-                // Segments that a snapshot made unnecessary are removed from the oldest on, but a
-                // crash may undo any of these removals: what is before the gap is then as
-                // unnecessary as what is missing.
+                // Segments that the older of two snapshots made unnecessary are removed from the
+                // oldest on, but a crash may undo any of these removals: what is before the gap is
+                // then as unnecessary as what is missing. [`Recovered::loss`] tells that from
+                // another gap.
                 self.gap = Some(Damage {
                     file: path.to_path_buf(),
                     offset: 0,

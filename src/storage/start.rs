@@ -12,6 +12,7 @@ use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, RecoveryNote};
+use crate::storage::repair::keep_damaged;
 use crate::storage::replay::Replay;
 use crate::storage::segment::{SegmentHeader, build_segment, read_whole};
 use crate::storage::snapshots::SnapshotFiles;
@@ -169,8 +170,22 @@ pub(crate) fn choose_snapshot<D: Disk>(
 }
 
 /// Removes from a log directory what a crash left behind: spares, temporary files, and segments
-/// that a snapshot has made unnecessary.
-pub(crate) fn tidy<D: Disk>(disk: &D, wal_dir: &Path, orphans: &[PathBuf]) -> Result<(), OpenError> {
+/// that a snapshot has made unnecessary. Those that are of no use because others are lost are kept
+/// with what was damaged.
+pub(crate) fn tidy<D: Disk>(
+    disk: &D,
+    (dir, wal_dir): (&Path, &Path),
+    replay: &Replay,
+    recovered: &Recovered,
+) -> Result<Option<RecoveryNote>, OpenError> {
+    let mut note = None;
+    let mut orphans = &recovered.orphans[..];
+    if let Some(gap) = recovered.loss(replay) {
+        let kept = keep_damaged(disk, dir, orphans)?;
+        note = Some(RecoveryNote::Gap { gap: gap.clone(), before: orphans.len(), kept });
+        disk.sync_dir(wal_dir).map_err(OpenError::io("syncing the directory", wal_dir))?;
+        orphans = &[];
+    }
     let listed = disk.list(wal_dir).map_err(OpenError::io("listing", wal_dir))?;
     let left =
         listed.iter().filter(|name| is_spare(name) || name.extension().is_some_and(|end| end == "tmp"));
@@ -178,11 +193,10 @@ pub(crate) fn tidy<D: Disk>(disk: &D, wal_dir: &Path, orphans: &[PathBuf]) -> Re
     for path in &paths {
         disk.remove(path).map_err(OpenError::io("removing", path))?;
     }
-    if paths.is_empty() {
-        Ok(())
-    } else {
-        disk.sync_dir(wal_dir).map_err(OpenError::io("syncing the directory", wal_dir))
+    if !paths.is_empty() {
+        disk.sync_dir(wal_dir).map_err(OpenError::io("syncing the directory", wal_dir))?;
     }
+    Ok(note)
 }
 
 pub(crate) fn recovered_note(

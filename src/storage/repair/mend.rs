@@ -21,7 +21,7 @@ use crate::storage::start::{level_of_entries, snapshot_failed};
 use crate::storage::wal::life;
 use std::path::{Path, PathBuf};
 
-/// Damaged files that are kept, the newest ones.
+/// Damaged files that are kept, the newest ones; more if more come at once.
 const KEPT_MAX: usize = 8;
 /// Where they are kept.
 const KEPT_DIR: &str = "damaged";
@@ -144,27 +144,44 @@ impl<D: Disk> Survey<D> {
 
     /// The damaged files are of use to people alone. What was sound in them has been carried over.
     fn keep_damaged(&self) -> Result<(), OpenError> {
-        let dir = self.options.dir.join(KEPT_DIR);
-        self.disk.create_dir_all(&dir).map_err(OpenError::io("creating", &dir))?;
-        let listed = self.disk.list(&dir).map_err(OpenError::io("listing", &dir))?;
-        let number = |name: &PathBuf| name.to_str()?.split_once('-')?.0.parse::<u64>().ok();
-        let mut kept: Vec<(u64, PathBuf)> =
-            listed.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
-        kept.sort();
-        for file in &self.damaged_files {
-            let (Some(name), Ok(true)) = (file.file_name(), self.disk.exists(file)) else { continue };
-            let next = kept.last().map_or(1, |(number, _)| number + 1);
-            let name = PathBuf::from(format!("{next}-{}", name.to_string_lossy()));
-            let to = dir.join(&name);
-            self.disk.rename(file, &to).map_err(OpenError::io("renaming", &to))?;
-            kept.push((next, name));
-        }
-        for (_, name) in kept.iter().rev().skip(KEPT_MAX) {
-            let old = dir.join(name);
-            self.disk.remove(&old).map_err(OpenError::io("removing", &old))?;
-        }
-        self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))
+        keep_damaged(&self.disk, &self.options.dir, &self.damaged_files).map(drop)
     }
+}
+
+/// Moves files of a data directory to where damaged ones are kept. Of those that are there, the
+/// oldest make room. Returns where they are kept.
+///
+/// # Errors
+/// [`OpenError`]; it may be begun again.
+pub(crate) fn keep_damaged<'f, D: Disk>(
+    disk: &D,
+    dir: &Path,
+    files: impl IntoIterator<Item = &'f PathBuf>,
+) -> Result<PathBuf, OpenError> {
+    let kept_dir = dir.join(KEPT_DIR);
+    disk.create_dir_all(&kept_dir).map_err(OpenError::io("creating", &kept_dir))?;
+    disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
+    let listed = disk.list(&kept_dir).map_err(OpenError::io("listing", &kept_dir))?;
+    let number = |name: &PathBuf| name.to_str()?.split_once('-')?.0.parse::<u64>().ok();
+    let mut kept: Vec<(u64, PathBuf)> =
+        listed.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
+    kept.sort();
+    let mut moved = 0;
+    for file in files {
+        let (Some(name), Ok(true)) = (file.file_name(), disk.exists(file)) else { continue };
+        let next = kept.last().map_or(1, |(number, _)| number + 1);
+        let name = PathBuf::from(format!("{next}-{}", name.to_string_lossy()));
+        let to = kept_dir.join(&name);
+        disk.rename(file, &to).map_err(OpenError::io("renaming", &to))?;
+        kept.push((next, name));
+        moved += 1;
+    }
+    for (_, name) in kept.iter().rev().skip(KEPT_MAX.max(moved)) {
+        let old = kept_dir.join(name);
+        disk.remove(&old).map_err(OpenError::io("removing", &old))?;
+    }
+    disk.sync_dir(&kept_dir).map_err(OpenError::io("syncing the directory", &kept_dir))?;
+    Ok(kept_dir)
 }
 
 /// Makes `identity` the directory's own, if nothing there says whose it is: a person goes on with

@@ -8,6 +8,7 @@ mod chunks;
 mod crash;
 mod damage;
 mod faults;
+mod gaps;
 mod kit;
 mod levels;
 mod model;
