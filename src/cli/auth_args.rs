@@ -147,6 +147,7 @@ pub(super) enum RoleCommand {
         "infinitystore role grant app read-write --prefix app/",
         "infinitystore role grant reader read --exact greeting",
         "infinitystore role grant reader read --start a --end n",
+        "infinitystore role grant app read-write --lock nightly    # or --election NAME",
         "infinitystore role grant operator members    # also: security, backups, settings"
     ))]
     Grant(RightArgs),
@@ -177,6 +178,13 @@ pub(super) struct RightArgs {
     /// With keys below this one [default: to the last]
     #[arg(long, value_name = "KEY", requires = "start")]
     pub(super) end: Option<OsString>,
+    /// With the keys that the lock of this name is made of; to take it is read-write
+    /// [default: none]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["exact", "prefix", "start", "end"])]
+    pub(super) lock: Option<OsString>,
+    /// The same of an election [default: none]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["exact", "prefix", "start", "end", "lock"])]
+    pub(super) election: Option<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -17,6 +17,7 @@ mod data_look;
 mod descriptors;
 mod dev;
 mod exit;
+mod file_kind;
 mod logging;
 mod member_args;
 mod node;
@@ -30,7 +31,9 @@ mod wal;
 
 pub use exit::ExitStatus;
 
-use crate::cli::args::{Cli, Command, WalCommand};
+use crate::cli::args::{Cli, Command, SnapshotCommand, WalCommand};
+use crate::cli::exit::Failure;
+use crate::cli::file_kind::other_kind;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -48,7 +51,7 @@ pub fn main() -> ExitCode {
         Some(Command::Wal(WalCommand::Dump { dir, json: true })) => data_look::dump(dir).map(done),
         Some(Command::Wal(WalCommand::Verify(args))) => data_look::verify(args).map(done),
         Some(Command::Wal(WalCommand::Stat(args))) => data_look::stat(args).map(done),
-        Some(Command::Snapshot(command)) => data_look::snapshot(command).map(done),
+        Some(Command::Snapshot(command)) => snapshot(command).map(done),
         Some(Command::Recover(args)) => recover::recover(args).map(done),
         Some(Command::Wal(WalCommand::Repair { dir, accept_loss, yes })) => {
             wal::repair(dir, *accept_loss, *yes).map(done)
@@ -80,6 +83,15 @@ pub fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "error: {text}");
             failure.status.into()
         }
+    }
+}
+
+/// A backup is no snapshot file, and is not damaged for that.
+fn snapshot(command: &SnapshotCommand) -> Result<(), Failure> {
+    let (SnapshotCommand::Dump { file, .. } | SnapshotCommand::Verify { file, .. }) = command;
+    match other_kind(file, "snapshot verify") {
+        Some(told) => Err(Failure::new(ExitStatus::Data, told)),
+        None => data_look::snapshot(command),
     }
 }
 

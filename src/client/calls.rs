@@ -59,6 +59,12 @@ pub struct NodeReport {
     pub state_hash: String,
     /// Every member, as far as it knows.
     pub members: Vec<MemberReport>,
+    /// Whether it knows that it was removed from its cluster.
+    #[serde(default)]
+    pub removed: bool,
+    /// Whether it waits until a cluster takes it in.
+    #[serde(default)]
+    pub joining: bool,
     /// Why it does not serve any more, if so.
     pub stopped: Option<String>,
     /// Why it takes no part any more, if so: it was removed, or is not to be trusted.

@@ -12,6 +12,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::time::Duration;
 
+/// A name is at most this long.
+const NAME_BYTES_MAX: usize = 256;
+
 /// What is contested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContestKind {
@@ -171,9 +174,43 @@ impl Client {
     }
 }
 
+impl ContestKind {
+    /// Both.
+    const ALL: [Self; 2] = [Self::Lock, Self::Election];
+
+    /// What the keys of all of them begin with.
+    const fn folder(self) -> &'static [u8] {
+        match self {
+            Self::Lock => b"\0lock/",
+            Self::Election => b"\0election/",
+        }
+    }
+
+    /// What the keys begin with that the one with this name is made of: who takes it has to be able
+    /// to read and to write them. `None`: nothing is called so.
+    ///
+    /// ```
+    /// use infinitystore::client::ContestKind;
+    ///
+    /// assert_eq!(ContestKind::Lock.keys(b"nightly").as_deref(), Some(&b"\0lock/nightly\0"[..]));
+    /// ```
+    #[must_use]
+    pub fn keys(self, name: &[u8]) -> Option<Bytes> {
+        let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(&0);
+        is_name.then(|| Bytes::from([self.folder(), name, b"\0"].concat()))
+    }
+
+    /// Of which lock or election these are the first bytes of all keys.
+    pub(crate) fn of_keys(beginning: &[u8]) -> Option<(Self, &[u8])> {
+        let name_of = |kind: Self| beginning.strip_prefix(kind.folder())?.strip_suffix(b"\0");
+        let named = Self::ALL.into_iter().find_map(|kind| Some((kind, name_of(kind)?)));
+        named.filter(|(kind, name)| kind.keys(name).is_some())
+    }
+}
+
 /// Whether a key is one of those that locks and elections are made of.
 pub(crate) fn is_candidate(key: &[u8]) -> bool {
-    key.starts_with(b"\0lock/") || key.starts_with(b"\0election/")
+    ContestKind::ALL.iter().any(|kind| key.starts_with(kind.folder()))
 }
 
 fn contest(kind: ContestKind, name: &[u8]) -> Target {

@@ -147,6 +147,7 @@ impl<E: Env> Driver<E> {
             storage_queue: self.log.len(),
             event_queue: self.inbox.len(),
             removed: self.replica.is_removed(),
+            joining: self.awaits_join,
             has_data: self.replica.has_data(),
             stopped,
             held: self.held(now),

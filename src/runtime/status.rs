@@ -22,6 +22,9 @@ pub struct NodeStatus {
     pub event_queue: usize,
     /// Whether this node is known to have been removed from its cluster.
     pub removed: bool,
+    /// Whether it waits until a cluster takes it in. What it says of a leader is then of itself
+    /// alone.
+    pub joining: bool,
     /// Whether the node has data of its own, or has been a member of a cluster of several.
     pub has_data: bool,
     /// Why the node does not serve, if it does not (a damaged log, a failed disk, …).

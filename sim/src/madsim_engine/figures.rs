@@ -214,6 +214,7 @@ pub(super) fn rests(world: &World, process: ProcessId, told: &Inspection) -> Res
     }
     same("whether it takes part", &status["withdrawn"], &Value::Null)?;
     same("whether it was removed", &status["removed"].as_bool(), &Some(false))?;
+    same("whether it waits to join", &status["joining"].as_bool(), &Some(false))?;
     for member in status["members"].as_array().into_iter().flatten() {
         same("whether a member takes part", &member["withdrawn"], &Value::Null)?;
         let id = number(member, "/id")?;

@@ -50,7 +50,7 @@ const PASSING: [&str; 10] = [
     "committed",
 ];
 /// What survives a restart of a node in peace, of what `/v1/status` says.
-const LASTING: [&str; 24] = [
+const LASTING: [&str; 25] = [
     "version",
     "cluster",
     "name",
@@ -70,6 +70,7 @@ const LASTING: [&str; 24] = [
     "joint",
     "disk_full",
     "removed",
+    "joining",
     "stopped",
     "withdrawn",
     "/disk/alarms",

@@ -21,7 +21,8 @@ const BODY_FREE_BYTES: usize = 8 << 10;
 
 /// Says why a request was refused. The body is fixed by compatibility.
 const REASON: HeaderName = HeaderName::from_static("infinitystore-reason");
-/// Says of a write that failed: `not-appended` (it never will be) or `unknown`.
+/// Says of a write that failed whether it may still happen: `unknown`, or that it never will
+/// (`not-applied` under `/v1`, `not-appended` elsewhere).
 const OUTCOME: HeaderName = HeaderName::from_static("infinitystore-outcome");
 
 /// The store's revision, as of the answer.

@@ -136,6 +136,13 @@ impl Contest {
         Ok(Self { kind, prefix: Bytes::from([folder, name, b"\0"].concat()) })
     }
 
+    /// What its keys begin with, readably.
+    pub(crate) fn beginning_of_keys(&self) -> String {
+        let length = self.prefix.len();
+        // No name has a byte 0 in it: there is one before it, and one behind it.
+        format!("\\0{}\\0", self.prefix[1..length - 1].escape_ascii())
+    }
+
     /// The key of the candidate with that lease.
     pub(crate) fn key(&self, lease: LeaseId) -> Bytes {
         Bytes::from([&self.prefix[..], format!("{:016x}", lease.0).as_bytes()].concat())

@@ -1,7 +1,7 @@
 //! `auth`, `user`, `role` and `token`: who may do what.
 
 use crate::cli::ask::input::{bytes, client};
-use crate::cli::ask::print::{Output, lines_of, table};
+use crate::cli::ask::print::{Output, lines_of, readable, table};
 use crate::cli::ask::secrets::new_password;
 use crate::cli::auth_args::{
     AuthArgs, AuthCommand, RightArgs, RightName, RoleArgs, RoleCommand, TokenArgs, TokenCommand, UserArgs,
@@ -11,11 +11,13 @@ use crate::cli::client_args::OutputFormat;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
 use crate::cli::units::date;
-use crate::client::{GrantSpec, TokenOwner};
+use crate::client::{ContestKind, GrantSpec, TokenOwner};
+use crate::codec::from_base64;
 use crate::kv::KeyRange;
 use crate::tls::WallClock;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 /// Runs a subcommand of `auth`.
@@ -183,11 +185,18 @@ pub(in crate::cli) fn token(args: &TokenArgs) -> Result<(), Failure> {
 /// What the arguments name: a grant, or a right to administer.
 fn right(args: &RightArgs) -> Result<(Vec<GrantSpec>, Vec<String>), Failure> {
     let own = |argument: &OsStr| bytes(argument);
-    let range = match (&args.exact, &args.prefix, &args.start) {
-        (Some(key), _, _) => Some(KeyRange::one(own(key))),
-        (_, Some(prefix), _) => Some(KeyRange::prefix(own(prefix))),
-        (_, _, Some(start)) => Some(KeyRange { start: own(start), end: args.end.as_deref().map(own) }),
-        (None, None, None) => None,
+    let usage = |text: &str| Failure::new(ExitStatus::Usage, text);
+    let of_contest = |kind: ContestKind, name: &OsStr| {
+        let beginning = kind.keys(name.as_bytes()).map(KeyRange::prefix);
+        beginning.ok_or_else(|| usage("--lock, --election: a name has 1 to 256 bytes, none of which is 0"))
+    };
+    let range = match (&args.exact, &args.prefix, &args.start, &args.lock, &args.election) {
+        (Some(key), ..) => Some(KeyRange::one(own(key))),
+        (_, Some(prefix), ..) => Some(KeyRange::prefix(own(prefix))),
+        (_, _, Some(start), ..) => Some(KeyRange { start: own(start), end: args.end.as_deref().map(own) }),
+        (_, _, _, Some(name), _) => Some(of_contest(ContestKind::Lock, name)?),
+        (.., Some(name)) => Some(of_contest(ContestKind::Election, name)?),
+        (None, None, None, None, None) => None,
     };
     let name = match args.right {
         RightName::Read => "read",
@@ -199,11 +208,12 @@ fn right(args: &RightArgs) -> Result<(Vec<GrantSpec>, Vec<String>), Failure> {
         RightName::Settings => "settings",
     };
     let is_of_keys = matches!(args.right, RightName::Read | RightName::Write | RightName::ReadWrite);
-    let usage = |text: &str| Failure::new(ExitStatus::Usage, text);
     match (range, is_of_keys) {
         (Some(range), true) => Ok((vec![GrantSpec { access: name.to_owned(), range }], Vec::new())),
         (None, false) => Ok((Vec::new(), vec![name.to_owned()])),
-        (None, true) => Err(usage("which keys: --exact, --prefix ('' is every key), or --start and --end")),
+        (None, true) => Err(usage(
+            "which keys: --exact, --prefix ('' is every key), --start and --end, --lock, or --election",
+        )),
         (Some(_), false) => Err(usage("a right to administer is not one to keys")),
     }
 }
@@ -212,13 +222,20 @@ fn right(args: &RightArgs) -> Result<(Vec<GrantSpec>, Vec<String>), Failure> {
 fn rights(role: &Value) -> Vec<String> {
     let grants = role["grants"].as_array().into_iter().flatten().map(|grant| {
         let access = text(grant, "access");
-        let shown = |name: &str| {
-            let plain = grant[name].as_str().map(str::to_owned);
-            plain.or_else(|| grant[format!("{name}64")].as_str().map(|text| format!("base64 {text}")))
+        let named = |name: &str| {
+            let plain = grant[name].as_str().map(|text| text.as_bytes().to_vec());
+            plain.or_else(|| from_base64(grant[format!("{name}64")].as_str()?.as_bytes()).ok())
+        };
+        let shown = |name: &str| named(name).map(|bytes| readable(&bytes));
+        let of_contest = || match ContestKind::of_keys(&named("prefix")?)? {
+            (ContestKind::Lock, name) => Some(format!("lock {}", readable(name))),
+            (ContestKind::Election, name) => Some(format!("election {}", readable(name))),
         };
         match (shown("key"), shown("prefix"), shown("start"), shown("end")) {
             (Some(key), ..) => format!("{access} {key}"),
-            (_, Some(prefix), ..) => format!("{access} {prefix}*"),
+            (_, Some(prefix), ..) => {
+                format!("{access} {}", of_contest().unwrap_or_else(|| format!("{prefix}*")))
+            }
             (_, _, start, end) => {
                 format!("{access} {}..{}", start.unwrap_or_default(), end.unwrap_or_default())
             }
@@ -269,3 +286,6 @@ fn joined(object: &Value, name: &str) -> String {
 fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,7 @@ async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failu
     let granted = tokio::select! {
         biased;
         signal = signals.next() => return Err(told_to_stop(signal)),
-        granted = keeping.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted.map_err(failed)?,
+        granted = keeping.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted.map_err(|error| failed(wish, error))?,
     };
     let Granted { id: lease, ttl } = granted;
     // One node a call: how long the next one may wait depends on the time that is left. This one
@@ -214,17 +214,26 @@ async fn wait_for_turn(
             ErrorKind::NotFound => {
                 return Err(lost(wish, &Loss::Gone(error.to_string()), "; nothing was run"));
             }
-            _ => return Err(failed(error)),
+            _ => return Err(failed(wish, error)),
         }
     }
 }
 
 /// A call that failed before anything was run. The codes of COMMAND are its own, so that there are
 /// few others: a lease that may have been made ends by itself, and is nothing to look after.
-fn failed(error: CallError) -> Failure {
+fn failed(wish: &Wish<'_>, error: CallError) -> Failure {
     match error.kind() {
         ErrorKind::OutcomeUnknown => {
             Failure::new(ExitStatus::Unavailable, format!("{error}; nothing was run"))
+        }
+        ErrorKind::Denied if error.code() == Some("forbidden") => {
+            let option = match wish.kind {
+                ContestKind::Lock => "--lock",
+                ContestKind::Election => "--election",
+            };
+            let name = readable(&wish.name);
+            let text = format!("{error}: infinitystore role grant ROLE read-write {option} {name}");
+            Failure::new(ExitStatus::Failure, text)
         }
         _ => error.into(),
     }

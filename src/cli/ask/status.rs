@@ -5,7 +5,7 @@ use crate::cli::ask::print::{Output, lines_of, table};
 use crate::cli::client_args::{OutputFormat, StatusArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
-use crate::client::{CallError, Client, Endpoint, NodeReport};
+use crate::client::{CallError, Client, Endpoint, ErrorKind, NodeReport};
 use serde_json::{Value, json};
 
 /// Asks every endpoint.
@@ -56,9 +56,41 @@ pub(in crate::cli) fn status(args: &StatusArgs) -> Result<(), Failure> {
 
 type Answer = Result<Value, CallError>;
 
+/// What is told to nobody in particular: a node whose cluster is not open says no more without
+/// credentials.
+fn is_short(status: &Value) -> bool {
+    status.get("version").is_none() && status.get("alive").is_some()
+}
+
+/// In one word, for people and for scripts.
 fn role(answer: &Answer) -> &str {
-    let role = answer.as_ref().ok().and_then(|status| status.get("role"));
-    role.and_then(Value::as_str).unwrap_or("unavailable")
+    let is = |status: &Value, flag: &str| status.get(flag).and_then(Value::as_bool) == Some(true);
+    match answer {
+        Ok(status) if is_short(status) => {
+            if is(status, "ready") {
+                "ready"
+            } else {
+                "not-ready"
+            }
+        }
+        Ok(status) if is(status, "removed") => "removed",
+        Ok(status) if is(status, "joining") => "joining",
+        Ok(status) => status.get("role").and_then(Value::as_str).unwrap_or("unavailable"),
+        Err(error) if error.kind() == ErrorKind::Denied => "denied",
+        Err(_) => "unavailable",
+    }
+}
+
+/// What is to be known of a node that takes part otherwise than the others.
+fn remark(node: &NodeReport) -> String {
+    let removed = || {
+        let text =
+            "it was removed from its cluster: stop it, and wipe its data directory before it joins again";
+        node.removed.then(|| text.to_owned())
+    };
+    let joining = || node.joining.then(|| "it waits until a cluster takes it in".to_owned());
+    let found = node.stopped.clone().or_else(removed).or_else(|| node.withdrawn.clone()).or_else(joining);
+    found.unwrap_or_default()
 }
 
 fn render(answers: &[(&Endpoint, Answer)]) -> String {
@@ -68,25 +100,25 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
     for (endpoint, answer) in answers {
         let endpoint = endpoint.to_string();
         let report = match answer {
-            // All that is told to nobody in particular.
-            Ok(status) if status.get("version").is_none() => {
-                Err("the node tells more to those who say who they are: --token, or --user".to_owned())
+            Ok(status) if is_short(status) => {
+                Err("it tells more to those who say who they are: --token, or --user".to_owned())
             }
             Ok(status) => {
                 serde_json::from_value::<NodeReport>(status.clone()).map_err(|error| error.to_string())
             }
             Err(error) => Err(error.failure.to_string()),
         };
-        let empty = String::new;
+        let (role, empty) = (role(answer).to_owned(), String::new);
         match report {
             Ok(node) => {
-                let leader = node.leader.as_ref();
+                // Of no cluster that others are in.
+                let leader = node.leader.as_ref().filter(|_| !(node.removed || node.joining));
                 let leader =
                     leader.map(|leader| leader.name.clone().unwrap_or_else(|| leader.id.to_string()));
                 table.add_row([
                     endpoint,
                     node.name.clone(),
-                    node.role.clone(),
+                    role,
                     node.term.to_string(),
                     leader.unwrap_or_else(|| "-".to_owned()),
                     node.revision.to_string(),
@@ -94,13 +126,13 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
                     node.store_bytes.to_string(),
                     node.version.clone(),
                     levels(&node),
-                    node.stopped.clone().or_else(|| node.withdrawn.clone()).unwrap_or_default(),
+                    remark(&node),
                 ])
             }
             Err(why) => table.add_row([
                 endpoint,
                 "-".to_owned(),
-                "unavailable".to_owned(),
+                role,
                 empty(),
                 empty(),
                 empty(),
@@ -124,3 +156,6 @@ fn levels(node: &NodeReport) -> String {
         format!("{level} (speaks {} to {})", speaks.lowest, speaks.highest)
     }
 }
+
+#[cfg(test)]
+mod tests;

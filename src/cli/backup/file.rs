@@ -1,6 +1,7 @@
 //! Reading a backup's file, with progress on standard error.
 
 use crate::cli::exit::{ExitStatus, Failure};
+use crate::cli::file_kind::other_kind;
 use crate::kv::Store;
 use crate::storage::{BackupError, BackupHeader, BackupReader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,6 +27,9 @@ pub(super) fn read(path: &Path, what: &'static str) -> Result<Whole, Failure> {
         Failure::new(ExitStatus::Failure, format!("cannot read {}: {error}", path.display()))
     };
     let mut file = File::open(path).map_err(cannot)?;
+    if let Some(told) = other_kind(path, "backup verify") {
+        return Err(Failure::new(ExitStatus::Data, told));
+    }
     let bytes = file.metadata().map_err(cannot)?.len();
     let bar = progress(Some(bytes), what);
     let mut reader = BackupReader::of_state();

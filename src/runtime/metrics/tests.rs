@@ -48,6 +48,7 @@ fn status() -> NodeStatus {
         storage_queue: 4,
         event_queue: 6,
         removed: false,
+        joining: false,
         has_data: true,
         stopped: None,
         held: Vec::new(),

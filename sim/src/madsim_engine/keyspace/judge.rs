@@ -5,8 +5,8 @@ use crate::madsim_engine::http::Answer;
 use crate::madsim_engine::keyspace::asked::{KeyspaceRequest, Question};
 use crate::madsim_engine::keyspace::reading::{range, read};
 use crate::madsim_engine::keyspace::right::{
-    JSON, PROBLEM, REVISION, Right, brief, condition_failed, header_number, problem, senseless, too_large,
-    written,
+    JSON, PROBLEM, REVISION, Right, bad_field, brief, condition_failed, header_number, problem, senseless,
+    too_large, written,
 };
 use crate::madsim_engine::keyspace::wanted::{AtSending, ExpectedWrite, Verdict};
 use crate::madsim_engine::laws::same;
@@ -163,6 +163,11 @@ fn write(
     sent: &AtSending,
     answer: &Answer,
 ) -> Result<(), String> {
+    // It has no words for a lease that ends at once, and is never logged.
+    if matches!(wanted, ExpectedWrite::Op(Op::Grant { ttl_seconds: 0, .. })) {
+        world.keyspace.met("command refused before it was logged, over HTTP");
+        return bad_field().is(answer);
+    }
     let ledger = &world.checks.ledger;
     let mut expected = Vec::new();
     for index in sent.committed + 1..=ledger.model().applied() {

@@ -195,6 +195,7 @@ pub(super) fn problem(answer: &Answer) -> Result<Problem, String> {
     if !matches!(outcome.as_deref(), None | Some("not-applied" | "unknown")) {
         return Err(format!("the outcome is {outcome:?}"));
     }
+    same("infinitystore-outcome", &answer.header("infinitystore-outcome"), &outcome.as_deref())?;
     Ok(Problem { code, detail, outcome, body })
 }
 
@@ -332,6 +333,11 @@ pub(super) fn condition_failed(revision: Revision, present: Option<&KeyValue>) -
 /// The code of a command that is larger than what may be appended.
 pub(super) fn too_large() -> Right {
     Right::refused(413, "command-too-large")
+}
+
+/// A body with a field that makes no sense.
+pub(super) fn bad_field() -> Right {
+    Right::refused(400, "bad-field")
 }
 
 /// The code of a command that makes no sense.

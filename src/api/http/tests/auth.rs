@@ -101,6 +101,28 @@ async fn no_route_is_without_a_permission() {
     }
 }
 
+/// A lock's keys cannot be guessed from its name.
+#[tokio::test]
+async fn who_may_not_take_a_lock_is_told_which_keys_it_is_made_of() {
+    let fixture = secured().await;
+    for (method, target, keys) in [
+        ("POST", "/v1/locks/n", r"\0lock/n\0"),
+        ("GET", "/v1/locks/n", r"\0lock/n\0"),
+        ("DELETE", "/v1/locks/n?lease=7", r"\0lock/n\0"),
+        ("POST", "/v1/elections/a%5Cb%ff", r"\0election/a\\b\xff\0"),
+        ("PUT", "/v1/elections/n?lease=7", r"\0election/n\0"),
+    ] {
+        let refused = fixture.by("app", method, target, "").await;
+        assert_eq!(refused.problem(), (403, "forbidden".to_owned()), "{method} {target}");
+        let json = refused.json();
+        let detail = json["detail"].as_str().expect("a detail");
+        let told = format!(
+            "locks and elections take read and write access to their keys, here those that begin with {keys}"
+        );
+        assert!(detail.ends_with(&told), "{method} {target}: {detail}");
+    }
+}
+
 #[tokio::test]
 async fn a_right_to_administer_is_asked_for() {
     let fixture = secured().await;

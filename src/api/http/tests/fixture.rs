@@ -134,6 +134,7 @@ impl Answered {
         let json = self.json();
         assert_eq!(json["status"], self.code);
         assert!(json["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{json}");
+        assert_eq!(self.header("infinitystore-outcome"), json["outcome"].as_str(), "{json}");
         (self.code, json["code"].as_str().expect("a code").to_owned())
     }
 

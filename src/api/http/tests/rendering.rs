@@ -73,6 +73,7 @@ pub(super) fn node_status() -> NodeStatus {
         storage_queue: 4,
         event_queue: 0,
         removed: false,
+        joining: false,
         has_data: true,
         stopped: None,
         held: Vec::new(),

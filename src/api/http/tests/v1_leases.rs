@@ -34,7 +34,7 @@ async fn a_lease_that_ends_while_it_is_looked_at_has_no_keys_to_tell() {
 async fn a_lease_is_made_looked_at_renewed_and_ended() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10}").await.text(), "{\"id\":1,\"ttl\":10}\n");
-    let chosen = fixture.ask("POST", "/v1/leases", b"{\"ttl\":0,\"id\":18446744073709551615}").await;
+    let chosen = fixture.ask("POST", "/v1/leases", b"{\"ttl\":1,\"id\":18446744073709551615}").await;
     assert_eq!(chosen.text(), "{\"id\":18446744073709551615,\"ttl\":2}\n", "the least that there is");
     for key in ["a", "b", "%ff"] {
         assert_eq!(fixture.ask("PUT", &format!("/v1/kv/{key}?lease=1"), b"").await.code, 200);
@@ -65,6 +65,12 @@ async fn a_lease_is_made_looked_at_renewed_and_ended() {
         ("POST", "/v1/leases", "{\"ttl\":10,\"id\":18446744073709551615}", 409, "lease-exists"),
         ("POST", "/v1/leases", "{}", 400, "bad-field"),
         ("POST", "/v1/leases", "{\"ttl\":-1}", 400, "bad-field"),
+        ("POST", "/v1/leases", "{\"ttl\":0}", 400, "bad-field"),
+        ("PUT", "/v1/kv/k?ttl=0", "v", 400, "bad-parameter"),
+        ("PUT", "/v1/kv/k?ttl=0ms", "v", 400, "bad-parameter"),
+        ("PUT", "/v1/kv?key=k&ttl=0s", "v", 400, "bad-parameter"),
+        ("POST", "/v1/locks/n?ttl=0", "v", 400, "bad-parameter"),
+        ("POST", "/v1/elections/n?ttl=0s", "v", 400, "bad-parameter"),
         ("POST", "/v1/leases", "{\"ttl\":1,\"TTL\":1}", 400, "bad-field"),
         ("POST", "/v1/leases", "ttl=10", 400, "bad-json"),
     ] {

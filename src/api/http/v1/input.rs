@@ -105,6 +105,24 @@ pub(super) fn path_variable(call: &Call) -> Result<Bytes, Problem> {
     Ok(Bytes::from(decoded))
 }
 
+/// A lease's time to live, seconds. One of 0 is no wish for a lease that ends at once: it is most
+/// often meant for one that never ends. `code` and `otherwise` are of the route.
+pub(super) fn time_to_live(
+    seconds: u64,
+    (code, otherwise): (&'static str, &'static str),
+) -> Result<u64, Problem> {
+    if seconds == 0 {
+        return Err(Problem::bad(code, format!("ttl is 0, and a lease lives for 2 s at least; {otherwise}")));
+    }
+    Ok(seconds)
+}
+
+/// The parameter `ttl` of a request, seconds; `otherwise` is what is to be done instead of a 0.
+pub(super) fn ttl(parameters: &Parameters, otherwise: &'static str) -> Result<Option<u64>, Problem> {
+    let given = parameters.seconds("ttl")?;
+    given.map(|seconds| time_to_live(seconds, ("bad-parameter", otherwise))).transpose()
+}
+
 /// The key of a request: the rest of its path, or a parameter.
 pub(super) fn key(call: &Call, parameters: &Parameters) -> Result<Bytes, Problem> {
     if call.variable.is_some() {

@@ -29,7 +29,10 @@ pub(super) async fn put<E: Env>(
 ) -> Result<Answer, Problem> {
     let key = input::key(call, &parameters)?;
     input::refuse_with(&parameters, "ttl", &["lease"])?;
-    let lease = match (parameters.seconds("ttl")?, parameters.lease("lease")?) {
+    let lease = match (
+        input::ttl(&parameters, "leave it out for a key that does not end")?,
+        parameters.lease("lease")?,
+    ) {
         (Some(ttl_seconds), _) => LeaseChoice::New(ttl_seconds),
         (None, Some(lease)) => LeaseChoice::Given(lease),
         (None, None) => LeaseChoice::None,

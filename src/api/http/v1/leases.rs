@@ -35,6 +35,8 @@ pub(super) async fn grant<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let GrantBody { ttl, id } = input::json_body(context, call).await?;
+    let otherwise = "keys that are not to end are put without a lease";
+    let ttl = input::time_to_live(ttl, ("bad-field", otherwise))?;
     if (1..LEASE_ID_CHOSEN_MIN).contains(&id) {
         let detail = format!(
             "ids below {LEASE_ID_CHOSEN_MIN} are the store's to choose, so that none comes twice; \

@@ -10,7 +10,7 @@ use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
 use crate::api::http::v1::questions::too_many;
 use crate::api::service::{Candidacy, Contest, ContestKind, LeaseChoice, Service, ServiceError, Won};
-use crate::kv::{KeyRange, LeaseId};
+use crate::kv::{Denial, KeyRange, LeaseId};
 use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) async fn take<E: Env>(
     (kind, parameters): (ContestKind, Parameters),
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
-    let lease = match (some_lease(&parameters)?, parameters.seconds("ttl")?) {
+    let lease = match (some_lease(&parameters)?, input::ttl(&parameters, "leave it out for 10 s")?) {
         (Some(_), Some(_)) => return Err(conflict(&["ttl", "lease"])),
         (Some(lease), None) => LeaseChoice::Given(lease),
         (None, ttl_seconds) => LeaseChoice::New(ttl_seconds.unwrap_or(TTL_SECONDS)),
@@ -70,7 +70,7 @@ async fn stand<E: Env>(
 ) -> Result<Won, Problem> {
     let (mut reply, won) = oneshot::channel();
     let (asker, call) = (call.asker.clone(), service_call(call)?);
-    let own = context.clone();
+    let (own, denied) = (context.clone(), naming_keys(&contest));
     context.env.spawn(async move {
         let service = Service::new(&own.env, own.node(), asker);
         let interrupted = async {
@@ -86,7 +86,8 @@ async fn stand<E: Env>(
         }
     });
     // Dropped unsaid only with the runtime.
-    Ok(won.await.unwrap_or_else(|_| Err(ServiceError::stopping().of_unknown_outcome()))?)
+    let won = won.await.unwrap_or_else(|_| Err(ServiceError::stopping().of_unknown_outcome()));
+    Ok(won.map_err(denied)?)
 }
 
 /// Its holder.
@@ -98,7 +99,8 @@ pub(super) async fn get<E: Env>(
     let contest = contest(kind, call)?;
     let level = parameters.level()?;
     let freshness = Freshness::of(context, level);
-    let Some(holder) = service(context, call).holder(&contest, level).await? else {
+    let Some(holder) = service(context, call).holder(&contest, level).await.map_err(naming_keys(&contest))?
+    else {
         let detail = match kind {
             ContestKind::Lock => "nobody holds the lock",
             ContestKind::Election => "nobody leads",
@@ -120,7 +122,8 @@ pub(super) async fn release<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
-    let done = service(context, call).resign(&service_call(call)?, &contest, lease).await?;
+    let done = service(context, call).resign(&service_call(call)?, &contest, lease).await;
+    let done = done.map_err(naming_keys(&contest))?;
     let mut json = Json::object();
     json.number("revision", done.revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
@@ -135,10 +138,25 @@ pub(super) async fn proclaim<E: Env>(
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
     let (value, _held) = input::value_body(context, call).await?;
-    let revision = service(context, call).proclaim(&service_call(call)?, &contest, lease, value).await?;
+    let done = service(context, call).proclaim(&service_call(call)?, &contest, lease, value).await;
+    let revision = done.map_err(naming_keys(&contest))?;
     let mut json = Json::object();
     json.number("revision", revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(revision))
+}
+
+/// A caller that may not do it is told which keys it takes: nobody guesses them from a name.
+fn naming_keys(contest: &Contest) -> impl FnOnce(ServiceError) -> ServiceError + use<> {
+    let beginning = contest.beginning_of_keys();
+    move |mut error| {
+        if [Denial::MayNotRead, Denial::MayNotWrite].iter().any(|denial| error.detail == denial.to_string()) {
+            error.detail.push_str(
+                "; locks and elections take read and write access to their keys, here those that begin with ",
+            );
+            error.detail.push_str(&beginning);
+        }
+        error
+    }
 }
 
 fn contest(kind: ContestKind, call: &Call) -> Result<Contest, Problem> {

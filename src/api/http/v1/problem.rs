@@ -98,7 +98,9 @@ impl Problem {
             json.field("present").versions(present);
         }
         let mut answer = Answer::problem(self.status, json.end_line());
-        answer.is_of_unknown_outcome = self.outcome == Some(WriteOutcome::Unknown);
+        if let Some(outcome) = self.outcome {
+            answer = answer.with_outcome(outcome.name());
+        }
         // Here it is the store's, as of which the condition did not hold.
         if let (StatusCode::PRECONDITION_FAILED, Some(revision)) = (self.status, self.revision) {
             answer = answer.at(revision);
