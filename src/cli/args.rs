@@ -8,11 +8,11 @@ use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hol
 use crate::cli::member_args::{AlarmArgs, LeaderArgs, MemberArgs, NamedAddress, named_address};
 use crate::cli::tls_args::{ClientTlsArgs, NodeTlsArgs, TlsCommand};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero, percent_ppm};
+use crate::cli::variables::{is_overruled, variables_used, with_its_variable, without_variables};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
-use clap::error::{ContextKind, ContextValue};
-use clap::parser::ValueSource;
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ContextKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -43,6 +43,7 @@ impl Cli {
         let mut command = without_variables(Self::command(), &|arg| is_overruled(arg, &arguments));
         let matches = command
             .try_get_matches_from_mut(&arguments)
+            .map_err(|error| with_its_own_usage(error, &arguments))
             .map_err(|error| with_its_variable(error, &command, &arguments))?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         cli.variables = variables_used(&command, &matches);
@@ -70,6 +71,9 @@ pub(super) enum Command {
     /// them
     Dev(DevArgs),
     /// Put load on a cluster and measure it
+    ///
+    /// It overwrites keys that are a k and 15 digits (k000000000000000 and so on), and leaves them
+    /// there: as many as --keys says, at most.
     Bench(BenchArgs),
     /// Look into a write-ahead log
     #[command(subcommand)]
@@ -443,10 +447,12 @@ pub(super) struct DevArgs {
 }
 
 /// A load generator. Closed loop: each client sends its next request when the last was answered.
+/// It writes keys that are a `k` and 15 digits, and leaves them there.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP)]
 pub(super) struct BenchArgs {
-    /// HTTP addresses of the nodes; clients are spread over them
+    /// HTTP addresses of the nodes; clients are spread over them. INFINITYSTORE_ENDPOINTS counts
+    /// too
     #[arg(
         long,
         env = "INFINITYSTORE_BENCH_ENDPOINTS",
@@ -508,70 +514,16 @@ pub(super) enum ReportFormat {
     Json,
 }
 
-/// The command, deaf to variables that are empty or overruled.
-fn without_variables(command: clap::Command, is_overruled: &dyn Fn(&Arg) -> bool) -> clap::Command {
-    let empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    let deaf = |arg: Arg| if empty(&arg) || is_overruled(&arg) { arg.env(None::<&'static str>) } else { arg };
-    command.mut_args(deaf).mut_subcommands(|below| without_variables(below, is_overruled))
-}
-
-/// Whether what the environment says of it does not count, because the arguments say otherwise who
-/// to be.
-fn is_overruled(arg: &Arg, arguments: &[OsString]) -> bool {
-    match arg.get_id().as_str() {
-        "token" => is_written(arguments, "--user"),
-        "user" | "password_file" => is_written(arguments, "--token"),
-        _ => false,
+/// An error, whose usage does not name as given what the environment says.
+fn with_its_own_usage(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let mut deaf = without_variables(Cli::command(), &|_| true);
+    if let Err(other) = deaf.try_get_matches_from_mut(arguments)
+        && other.kind() == error.kind()
+        && let Some(usage) = other.get(ContextKind::Usage)
+    {
+        error.insert(ContextKind::Usage, usage.clone());
     }
-}
-
-/// Whether the arguments have a flag.
-fn is_written(arguments: &[OsString], flag: &str) -> bool {
-    let own = arguments.iter().take_while(|argument| *argument != "--");
-    own.filter_map(|argument| argument.to_str()).any(|argument| {
-        argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    })
-}
-
-/// An error about a value that came from the environment names the variable: the user never wrote
-/// the flag.
-fn with_its_variable(error: clap::Error, command: &clap::Command, arguments: &[OsString]) -> clap::Error {
-    let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else { return error };
-    let flag = about.split(' ').next().unwrap_or_default();
-    let Some(variable) = variable_of(command, flag).filter(|_| !is_written(arguments, flag)) else {
-        return error;
-    };
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let text =
-        text.replacen(&format!("'{about}'"), &format!("the environment variable {variable} ({flag})"), 1);
-    clap::Error::raw(error.kind(), text)
-}
-
-/// The variable that sets a flag, of the command or of one below it, if it is set.
-fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
-    let own =
-        command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| flag == format!("--{long}")));
-    let set = own.filter_map(Arg::get_env).find(|name| std::env::var_os(name).is_some());
-    let below = || command.get_subcommands().find_map(|command| variable_of(command, flag));
-    set.map(|name| name.to_string_lossy().into_owned()).or_else(below)
-}
-
-/// The flags of the command at hand that the environment has set.
-fn variables_used(command: &clap::Command, matches: &clap::ArgMatches) -> Vec<(String, String)> {
-    let (mut command, mut matches) = (command, matches);
-    while let Some((name, below)) = matches.subcommand() {
-        (command, matches) = (command.find_subcommand(name).unwrap_or(command), below);
-    }
-    let from_environment = |arg: &&Arg| {
-        let id = arg.get_id().as_str();
-        matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::EnvVariable)
-    };
-    command
-        .get_arguments()
-        .filter(from_environment)
-        .filter_map(|arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned())))
-        .collect()
+    error
 }
 
 /// The original took its flags with one dash too (`-node-id=node1`): these three get their second

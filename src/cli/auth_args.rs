@@ -3,7 +3,7 @@
 use crate::cli::client_args::{ConnectArgs, OutputArgs};
 use crate::cli::exit::{client_exit_codes, examples};
 use crate::cli::units::duration_above_zero;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -223,12 +223,13 @@ pub(super) enum TokenCommand {
         "infinitystore token create laptop --for-user alice",
         "infinitystore token create ci --role app -o raw > ci.token"
     ))]
+    #[command(group = ArgGroup::new("rights").required(true).args(["for_user", "roles"]))]
     Create {
         /// Its name, under which it is revoked
         #[arg(value_name = "NAME")]
         name: String,
         /// It has the rights of this user [default: none]
-        #[arg(long, value_name = "USER", required_unless_present = "roles", conflicts_with = "roles")]
+        #[arg(long, value_name = "USER")]
         for_user: Option<String>,
         /// It has the rights of this role; may be said several times [default: none]
         #[arg(long = "role", value_name = "ROLE")]

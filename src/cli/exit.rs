@@ -162,8 +162,18 @@ impl From<CallError> for Failure {
             }
             ErrorKind::Other => (ExitStatus::Failure, ""),
         };
-        Self::new(status, format!("{error}{remedy}"))
+        Self::new(status, format!("{}{remedy}", in_own_words(error.to_string())))
     }
+}
+
+/// What a node says that an HTTP client can do, in the words of a command, which can do that too, or
+/// cannot.
+fn in_own_words(text: String) -> String {
+    const WORDS: [(&str, &str); 2] = [
+        ("force=true", "--force"),
+        ("; read before writing again, or send it again with the same Idempotency-Key", ""),
+    ];
+    WORDS.iter().fold(text, |text, (of_http, own)| text.replace(of_http, own))
 }
 
 impl fmt::Display for Failure {
@@ -171,3 +181,6 @@ impl fmt::Display for Failure {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

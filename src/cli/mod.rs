@@ -27,6 +27,7 @@ mod signals;
 mod tls;
 mod tls_args;
 mod units;
+mod variables;
 mod wal;
 
 pub use exit::ExitStatus;

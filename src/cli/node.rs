@@ -7,11 +7,13 @@ use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, node_runtime};
+use crate::cli::units::time;
+use crate::cli::variables::unknown_variables;
 use crate::codec::{FeatureLevel, FeatureLevels, HostPort, check_name, host_of};
 use crate::node::{
     NewNode, Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, StartError, keep_certificates,
 };
-use crate::raft::Config;
+use crate::raft::{Config, ConfigError};
 use crate::replica::ReplicaConfig;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
 use crate::storage::RealDisk;
@@ -41,6 +43,11 @@ const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Runs a node until it is told to stop, or has to.
 pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
     logging::start(&args.log)?;
+    let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+    if !unknown.is_empty() {
+        let names = unknown.join(", ");
+        tracing::warn!(%names, "these environment variables mean nothing to this program; are they mistyped?");
+    }
     let mut options = node_options(args)?;
     let open_files_max = descriptors::raise();
     let shares = descriptors::share(open_files_max, args.http_connections);
@@ -113,9 +120,7 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         lease_drift_ppm: args.lease_reads,
         ..Config::default()
     };
-    raft.validate().map_err(|error| {
-        usage(format!("--election-timeout, --heartbeat-interval, --lease-reads: {error}"))
-    })?;
+    raft.validate().map_err(|error| usage(in_flags(&error)))?;
     let initial_cluster = args
         .initial_cluster
         .iter()
@@ -363,6 +368,22 @@ async fn start(
                 return started;
             }
         }
+    }
+}
+
+/// What is wrong with limits, in the words of the flags.
+fn in_flags(error: &ConfigError) -> String {
+    match error {
+        ConfigError::ElectionTooShort { election_micros, heartbeat_micros } => format!(
+            "--election-timeout {}: it must be at least 3 times the --heartbeat-interval, which is {}",
+            time(*election_micros),
+            time(*heartbeat_micros)
+        ),
+        ConfigError::Drift(_) => format!("--lease-reads: {error}"),
+        ConfigError::Zero { field: "election_timeout_micros" } => {
+            "--election-timeout 0s: it must be above zero".to_owned()
+        }
+        ConfigError::Zero { .. } => format!("--election-timeout, --heartbeat-interval: {error}"),
     }
 }
 

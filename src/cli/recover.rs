@@ -25,6 +25,10 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<(), Failure> {
     let remains = Remains::of(RealDisk, options).map_err(unusable)?;
     let told = describe(&remains);
     say(&told);
+    let is_member = remains.member_names().contains(&remains.identity().name.as_str());
+    if !is_member && remains.member_names().len() < 2 {
+        return Err(Failure::new(ExitStatus::Usage, removed_from(&remains.member_names())));
+    }
     // A cluster of one is allowed if it cannot start, or if a recovery of it did not end.
     if remains.member_names().len() < 2 && remains.warnings().is_empty() {
         let text = "this is a cluster of one: it has all that it ever had, and nothing is to be recovered";
@@ -59,6 +63,9 @@ fn describe(remains: &Remains<RealDisk>) -> String {
         remains.identity().cluster,
         remains.member_names().join(", "),
     );
+    if !remains.member_names().contains(&remains.identity().name.as_str()) {
+        text.push_str("THIS NODE WAS REMOVED from that cluster: it lacks all that was written since\n");
+    }
     for warning in remains.warnings() {
         text.push_str(&format!("NO NODE USES IT AS IT IS: {warning}\n"));
     }
@@ -70,6 +77,16 @@ fn describe(remains: &Remains<RealDisk>) -> String {
         ));
     }
     text
+}
+
+/// Of a node that is not among the members of its cluster.
+fn removed_from(members: &[&str]) -> String {
+    let members = members.join(", ");
+    format!(
+        "this node was removed from its cluster, which goes on with {members}: nothing is to be recovered \
+         here. If {members} is lost as well, restore a backup; otherwise wipe this data directory before \
+         the node joins again"
+    )
 }
 
 fn consents() -> Result<bool, Failure> {

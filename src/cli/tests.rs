@@ -276,9 +276,22 @@ fn values_that_make_no_sense_are_wrong_usage() {
         assert_eq!(failure.status, ExitStatus::Usage, "{args:?}");
         assert!(failure.to_string().contains("--"), "{failure} names the flag");
     }
+    let args = ["--heartbeat-interval=1s", "--election-timeout=1s"];
+    let failure = node_options(&parse(&args).node).expect_err("bad options");
+    let told = "--election-timeout 1s: it must be at least 3 times the --heartbeat-interval, which is 1s";
+    assert_eq!(failure.to_string(), told);
     for flag in ["--segment-bytes=x", "--request-timeout=5", "--nonsense=1", "--join=", "--join=a:1,,b:1"] {
         refused(&[flag]);
     }
+}
+
+#[test]
+fn whose_rights_a_token_has_is_a_user_s_or_roles() {
+    let text = refused(&["token", "create", "ci"]);
+    assert!(text.contains("--for-user <USER>|--role <ROLE>"), "{text}");
+    refused(&["token", "create", "ci", "--for-user", "ann", "--role", "app"]);
+    parse(&["token", "create", "ci", "--role", "app", "--role", "other"]);
+    parse(&["token", "create", "ci", "--for-user", "ann"]);
 }
 
 /// What clap says of arguments that it must refuse.

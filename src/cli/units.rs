@@ -100,6 +100,18 @@ pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
     if time > Duration::ZERO { Ok(time) } else { Err("must be above zero".to_owned()) }
 }
 
+/// A time, as flags take it.
+pub(super) fn time(micros: u64) -> String {
+    let whole = |unit: u64| micros > 0 && micros.is_multiple_of(unit);
+    if whole(1_000_000) {
+        format!("{}s", micros / 1_000_000)
+    } else if whole(1_000) {
+        format!("{}ms", micros / 1_000)
+    } else {
+        format!("{micros}us")
+    }
+}
+
 /// A point in time, seconds since 1970, as `2026-11-28 09:30 UTC`.
 pub(super) fn date(seconds: u64) -> String {
     let at = i64::try_from(seconds).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());

@@ -101,7 +101,7 @@ fn a_command_is_stopped_when_its_lock_is_given_away() {
     assert_eq!(cluster.nodes[0].call("DELETE", &format!("/v1/locks/l?lease={lease}"), "").status, 200);
     let ran = lock.end();
     assert_eq!(ran.text(), "told to stop\n", "{ran:?}");
-    ran.failed(4, "another one took it away");
+    ran.failed(4, "its key was deleted, or another one took it away");
     assert_eq!(shell.run(&["lease", "ls"]).ok(), "", "the lease is given back");
 }
 
@@ -200,7 +200,7 @@ fn a_command_is_stopped_when_the_loss_of_its_lock_is_gone_from_history() {
     lock.signal(Signal::CONT);
     let ran = lock.end();
     assert_eq!(ran.text(), "told to stop\n", "{ran:?}");
-    ran.failed(4, "another one took it away");
+    ran.failed(4, "its key was deleted, or another one took it away");
 }
 
 /// A node that grants leases and renews them, and answers in this way whoever stands for a lock.

@@ -6,6 +6,7 @@ use crate::cli::client_args::{ConnectArgs, OutputFormat};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::member_args::{AlarmArgs, AlarmCommand};
 use crate::cli::signals::runtime;
+use crate::cli::units::date;
 use crate::client::{AlarmsReport, CallError, Client};
 use serde_json::json;
 
@@ -41,7 +42,7 @@ async fn list(connect: &ConnectArgs, format: Option<OutputFormat>) -> Result<Exi
             (Ok(report), _) => {
                 for alarm in &report.alarms {
                     let name = format!("{}/{}", report.node, alarm.id);
-                    rows.add_row([name, alarm.kind.clone(), alarm.raised_at.to_string(), alarm.text.clone()]);
+                    rows.add_row([name, alarm.kind.clone(), date(alarm.raised_at), alarm.text.clone()]);
                 }
             }
             (Err(error), _) => {

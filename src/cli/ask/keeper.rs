@@ -120,7 +120,7 @@ pub(super) async fn deleted(watch: &mut Watch, client: &mut Client, (key, fence)
 }
 
 fn taken_away() -> Loss {
-    Loss::Gone("another one took it away".to_owned())
+    Loss::Gone("its key was deleted, or another one took it away".to_owned())
 }
 
 /// Whether the key is there that was created at that revision. Asks until somebody knows.

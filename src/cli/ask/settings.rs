@@ -1,7 +1,7 @@
 //! `settings`: the limits that the cluster shares.
 
 use crate::cli::ask::input::client;
-use crate::cli::ask::print::{Output, lines_of, table};
+use crate::cli::ask::print::{Output, lines_of, note, table};
 use crate::cli::client_args::{OutputFormat, SettingsArgs, SettingsCommand};
 use crate::cli::exit::Failure;
 use crate::cli::signals::runtime;
@@ -21,12 +21,33 @@ pub(in crate::cli) fn settings(args: &SettingsArgs) -> Result<(), Failure> {
                     quota_bytes: wanted.quota_bytes.unwrap_or(present.quota_bytes),
                     answers_bytes: wanted.answers_bytes.unwrap_or(present.answers_bytes),
                 };
-                client.configure(settings).await?
+                let settings = client.configure(settings).await?;
+                if wanted.quota_bytes.is_some() {
+                    let stored = client.status().await.map(|status| status.store_bytes);
+                    if let Some(warning) = stored.ok().and_then(|stored| tightness(&settings, stored)) {
+                        note(warning);
+                    }
+                }
+                settings
             }
         };
         let mut out = Output::new();
         print(&settings, args.output.output, &mut out)?;
         out.flush()
+    })
+}
+
+/// Below this hardly anything can be put, whatever is stored: most likely a unit is missing.
+const QUOTA_BYTES_LOW: u64 = 4 << 10;
+
+/// What a quota that stops all puts does, as a person should know who sets it.
+fn tightness(settings: &Settings, stored: u64) -> Option<String> {
+    let quota = settings.quota_bytes;
+    (quota < stored.max(QUOTA_BYTES_LOW)).then(|| {
+        format!(
+            "warning: the quota is {quota} bytes, and keys and values take {stored}: puts are refused until it \
+             is raised or keys are deleted"
+        )
     })
 }
 
@@ -47,3 +68,6 @@ fn print(settings: &Settings, format: Option<OutputFormat>, out: &mut Output) ->
     }
     out.line(lines_of(rows))
 }
+
+#[cfg(test)]
+mod tests;

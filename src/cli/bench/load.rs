@@ -1,7 +1,7 @@
 //! The clients: each asks, waits for the answer, notes how long it took, and asks again.
 
 use crate::cli::args::{BenchArgs, ReadLevel};
-use crate::client::{Client, ClientOptions, Credentials, Endpoint};
+use crate::client::{CallFailure, Client, ClientOptions, Credentials, Endpoint};
 use crate::replica::Level;
 use crate::tls::ClientTls;
 use hdrhistogram::Histogram;
@@ -81,12 +81,20 @@ pub(super) struct Results {
     pub reads: Histogram<u64>,
     /// Failures by kind.
     pub errors: BTreeMap<String, u64>,
+    /// Whether a node has answered, if only to refuse.
+    pub is_answered: bool,
 }
 
 impl Default for Results {
     fn default() -> Self {
         let histogram = || Histogram::new_with_bounds(1, MICROS_MAX, 3).expect("the bounds are valid");
-        Self { seconds: 0.0, writes: histogram(), reads: histogram(), errors: BTreeMap::new() }
+        Self {
+            seconds: 0.0,
+            writes: histogram(),
+            reads: histogram(),
+            errors: BTreeMap::new(),
+            is_answered: false,
+        }
     }
 }
 
@@ -143,7 +151,9 @@ pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
             Ok(()) => {}
             Err(error) => {
                 if counts {
-                    *shared.results().errors.entry(error.failure.to_string()).or_default() += 1;
+                    let mut results = shared.results();
+                    results.is_answered |= matches!(error.failure, CallFailure::Refused(_));
+                    *results.errors.entry(error.failure.to_string()).or_default() += 1;
                 }
                 sleep(ERROR_PAUSE).await;
             }

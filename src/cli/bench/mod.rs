@@ -33,10 +33,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let errors = report::errors_in_words(&results);
-    let text = format!(
-        "no request succeeded against {}: {errors}; is a node running there? See --endpoints",
-        report::endpoints(args)
-    );
+    let remedy = if results.is_answered { "" } else { "; is a node running there? See --endpoints" };
+    let text = format!("no request succeeded against {}: {errors}{remedy}", report::endpoints(args));
     Err(Failure::new(ExitStatus::Failure, text))
 }
 

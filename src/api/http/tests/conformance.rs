@@ -187,7 +187,17 @@ async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
   curl -i http://HOST/v1/kv/foo     read a key, or wait until it changes
   curl http://HOST/v1/members       the members, and how they are
 "#;
-    assert_eq!(page.text(), expected);
+    let (examples, all) = page.text().split_once("\nEvery route:\n").expect("examples, and every route");
+    assert_eq!(examples, expected);
+    for route in Routes::<TokioEnv<MemoryDisk>>::all() {
+        for operation in route.operations {
+            let names = |line: &&str| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.starts_with(&[operation.method, route.path]) && line.ends_with(operation.about)
+            };
+            assert_eq!(all.lines().filter(names).count(), 1, "{} {}\n{all}", operation.method, route.path);
+        }
+    }
     let paths: Vec<&str> = Routes::<TokioEnv<MemoryDisk>>::names().collect();
     assert_eq!(BTreeSet::from_iter(&paths).len(), paths.len(), "each path is there once");
     for path in &paths {
