@@ -166,8 +166,8 @@ impl From<CallError> for Failure {
     }
 }
 
-/// What a node says that an HTTP client can do, in the words of a command, which can do that too, or
-/// cannot.
+/// What a node says that an HTTP client can do, in the words of a command, which can do that too,
+/// or cannot.
 fn in_own_words(text: String) -> String {
     const WORDS: [(&str, &str); 2] = [
         ("force=true", "--force"),

@@ -35,8 +35,8 @@ fn note_variables(command: &clap::Command, known: &mut BTreeSet<OsString>) {
     command.get_subcommands().for_each(|below| note_variables(below, known));
 }
 
-/// Kubernetes sets some for each service, and one may be called `infinitystore-…`: `…_SERVICE_HOST`,
-/// `…_SERVICE_PORT_…`, `…_PORT`, and `…_PORT_8001_TCP_…`.
+/// Kubernetes sets some for each service, and one may be called `infinitystore-…`:
+/// `…_SERVICE_HOST`, `…_SERVICE_PORT_…`, `…_PORT`, and `…_PORT_8001_TCP_…`.
 fn is_of_kubernetes(name: &str) -> bool {
     let is_of_port = |rest: &str| {
         rest.is_empty()
