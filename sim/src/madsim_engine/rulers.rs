@@ -223,6 +223,8 @@ const STATUS: [(&str, &[Ruler]); 90] = [
     ("/disk/repairs", &[Between(|done| done.repaired)]),
     ("/disk/alarms", &[WAS_DAMAGED]),
     ("/removed", &[GLANCE]),
+    // At rest no member shows it (figures.rs).
+    ("/joining", &[ZeroUnless(|world, (slot, _)| world.machines[slot].joins)]),
     ("/stopped", &[GLANCE]),
     ("/withdrawn", &[GLANCE]),
     ("/uptime_seconds", &[GLANCE]),
