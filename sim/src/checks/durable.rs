@@ -223,8 +223,8 @@ impl DurableModel {
             states.push(model.hard_state);
         }
         let found = restored.hard_state;
-        let highest = states.iter().map(|state| state.term).max().unwrap_or_default();
-        let is_later = found.term > highest && found.voted_for.is_none();
+        // A peer's entries may be of a later term. A vote in it that was under way has not left.
+        let is_later = found.term > self.hard_state.term && found.voted_for.is_none();
         if !(is_later || states.contains(&found)) {
             return Err(format!("a mended directory says {found:?}; acknowledged was {:?}", self.hard_state));
         }
