@@ -133,8 +133,8 @@ impl State {
         let mut found: Vec<String> =
             learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
         found.dedup();
-        // Others do not reach a member at a loopback address that it guessed, and one that they share
-        // a machine with is reached at its other address, too.
+        // Others do not reach a member at a loopback address that it guessed, and one that they
+        // share a machine with is reached at its other address, too.
         let is_of_its_machine = |addr: &String| is_loopback(host_of(addr));
         let guesses = learned.is_some_and(|learned| is_of_its_machine(&learned.addr))
             && member.is_some_and(|addr| !is_of_its_machine(addr));

@@ -22,8 +22,8 @@ pub enum Input {
     /// The connections to this peer were closed, and a new one was refused: the process is gone. A
     /// hint. A false one costs a question to the other voters, and never safety.
     PeerGone(NodeId),
-    /// This peer's disk has room again. If it refused a snapshot for want of room, a leader offers it
-    /// one at once. A hint: a false one costs one try.
+    /// This peer's disk has room again. If it refused a snapshot for want of room, a leader offers
+    /// it one at once. A hint: a false one costs one try.
     PeerHasRoom(NodeId),
     /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`]
     /// or [`RaftEvent::ReadsRefused`]. Any node takes it.

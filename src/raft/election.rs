@@ -187,8 +187,8 @@ impl Raft {
         }
     }
 
-    /// Whether a candidate wins once those have voted that are expected to. A vote leaves when it is
-    /// durable, and a disk may take longer for that than an election timeout. A candidate that
+    /// Whether a candidate wins once those have voted that are expected to. A vote leaves when it
+    /// is durable, and a disk may take longer for that than an election timeout. A candidate that
     /// started over would throw the vote away that is on its way, in every term again.
     pub(super) fn may_yet_win(&self, candidate: &Candidate) -> bool {
         let membership = self.shared.membership();

@@ -54,9 +54,9 @@
 //! ```
 //!
 //! A pre-candidate or candidate whose timeout passes begins again with a pre-vote. A candidate that
-//! may yet win does not: it asks again those that were willing, as long as a disk may take for their
-//! votes. A node that is the only voter, or that its leader told to take over, goes from follower to
-//! candidate at once.
+//! may yet win does not: it asks again those that were willing, as long as a disk may take for
+//! their votes. A node that is the only voter, or that its leader told to take over, goes from
+//! follower to candidate at once.
 //!
 //! Done by `election::handle_election_timeout`, `election::handle_pre_vote`,
 //! `election::handle_request_vote`, `election::become_leader` and `election::check_leadership`.

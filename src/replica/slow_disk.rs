@@ -59,9 +59,9 @@ impl Replica {
         }
     }
 
-    /// The voter that would lead best after this leader, and is not among `leaving`: rather one that
-    /// has not said lately that its disk is slow or has no room. It could not write its own vote
-    /// down soon.
+    /// The voter that would lead best after this leader, and is not among `leaving`: rather one
+    /// that has not said lately that its disk is slow or has no room. It could not write its own
+    /// vote down soon.
     pub(super) fn fittest_successor(&self, leaving: &BTreeSet<NodeId>) -> Option<NodeId> {
         let limit_micros = self.config.raft.heartbeat_interval_micros;
         let is_unfit = |said: &Said| {

@@ -315,8 +315,8 @@ impl<'a> Sectors<'a> {
     }
 
     /// Whether all garbage from byte `from` on is zeros that changed in a few places. A sector that
-    /// was written to the wrong place begins with a stamp, and has more. Sectors in `except` are not
-    /// looked at.
+    /// was written to the wrong place begins with a stamp, and has more. Sectors in `except` are
+    /// not looked at.
     pub(crate) fn garbage_is_damaged_fill(&self, from: u64, except: &[Range<u64>]) -> bool {
         const CHANGED_MAX: usize = 3;
         let sectors = (from..self.file.len() as u64).step_by(SECTOR_BYTES);

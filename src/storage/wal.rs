@@ -370,7 +370,8 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Goes on in the next segment if this one has no room for `payload_bytes` of records and the
-    /// seal after them, if its file is gone, or if a better one is ready. `false` if the disk has no room for it.
+    /// seal after them, if its file is gone, or if a better one is ready. `false` if the disk has
+    /// no room for it.
     fn make_room(&mut self, payload_bytes: usize) -> Result<bool, StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
         self.count_batch(batch_bytes);

@@ -51,8 +51,8 @@ impl Simulation {
         }
     }
 
-    /// The highest level that any machine has applied; in the calm, that any has in its log: what is
-    /// not committed then may wait for the member that does not speak it.
+    /// The highest level that any machine has applied; in the calm, that any has in its log: what
+    /// is not committed then may wait for the member that does not speak it.
     fn level(&self) -> Option<FeatureLevel> {
         let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
         let level = |process: &Process| {

@@ -7,8 +7,8 @@
 //! mended one.
 //!
 //! # Code map
-//! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says, and
-//!   what of that is not certain.
+//! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says,
+//!   and what of that is not certain.
 //! - `blocks` reads a file as far as it can be read.
 //! - `sound`: what a node knows of its log, and what it lacks.
 //! - `survey`: all of a directory, locked.

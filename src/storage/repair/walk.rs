@@ -391,10 +391,10 @@ impl Walk {
         }
     }
 
-    /// Of a block that cannot be read nobody knows whether something had been written there. A batch
-    /// that reached it would have begun at `at`, and filled every block in between; but what makes
-    /// one block unreadable can empty the one beside it. So it stands for fill only if two blocks
-    /// that were never written come before it.
+    /// Of a block that cannot be read nobody knows whether something had been written there. A
+    /// batch that reached it would have begun at `at`, and filled every block in between; but what
+    /// makes one block unreadable can empty the one beside it. So it stands for fill only if two
+    /// blocks that were never written come before it.
     fn is_unreadable_near(&self, at: u64) -> bool {
         let near = at..at + 2 * BLOCK_BYTES as u64;
         self.unreadable.iter().any(|blocks| blocks.start < near.end && near.start < blocks.end)
