@@ -135,7 +135,7 @@ const GLANCE: Ruler = In("figures.rs: what is known of the machine");
 const FIELDS: Ruler = In("status_fields.rs: what the run knows of it");
 
 /// Every field of the status; `*` is any place in a list.
-const STATUS: [(&str, &[Ruler]); 90] = [
+const STATUS: [(&str, &[Ruler]); 91] = [
     ("/version", &[GLANCE]),
     ("/cluster", &[VIEW]),
     ("/name", &[VIEW]),
