@@ -332,7 +332,7 @@ fn an_identity_that_is_gone_or_damaged_is_written_anew_and_so_is_the_number_of_t
                 "empty" => disk.overwrite(&note, Vec::new()),
                 _ => assert!(disk.flip_bit(&note, 45, 1)),
             }
-            assert_eq!(scrubber.missing().unwrap(), [note.clone()], "{damage}");
+            assert_eq!(scrubber.missing().unwrap(), std::slice::from_ref(&note), "{damage}");
             assert_eq!(scrubber.check(&note, &mut |_| true), Scrubbed::Unsure(note.clone()));
             let found = scrubber.check(&note, &mut |_| true);
             assert!(matches!(&found, Scrubbed::Damaged(of) if of.file == note && of.snapshot.is_none()));
@@ -358,7 +358,7 @@ fn an_identity_that_is_gone_or_damaged_is_written_anew_and_so_is_the_number_of_t
         disk.fail(FaultKind::Create, "identity", 0, error);
         mend(&mut storage, &identity).unwrap_err();
         disk.clear_faults();
-        assert_eq!(scrubber.missing().unwrap(), [identity.clone()]);
+        assert_eq!(scrubber.missing().unwrap(), std::slice::from_ref(&identity));
     }
     write(&mut storage, vec![entries(last + 1, last + 1, 1, 10)]).unwrap();
     mend(&mut storage, &identity).unwrap();
@@ -382,7 +382,7 @@ fn an_identity_that_changes_as_it_has_to_is_no_damage() {
     // What it was before is damage now.
     let raised = disk.content(&identity).unwrap();
     disk.overwrite(&identity, before);
-    assert_eq!(scrubber.missing().unwrap(), [identity.clone()]);
+    assert_eq!(scrubber.missing().unwrap(), std::slice::from_ref(&identity));
     mend(&mut storage, &identity).unwrap();
     assert_eq!(disk.content(&identity).unwrap(), raised);
     // Another member's directory is none of the old one's business.

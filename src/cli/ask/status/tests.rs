@@ -5,7 +5,7 @@ use crate::client::Endpoint;
 use serde_json::{Value, json};
 
 /// What a node says that takes part, with some of it otherwise.
-fn status(other: &[(&str, Value)]) -> Answer {
+fn status(other: &[(&str, Value)]) -> Value {
     let mut status = json!({
         "version": "1", "cluster": "c", "name": "node-3", "id": 3, "role": "follower", "term": 7,
         "leader": { "id": 1, "name": "node-1", "raft_addr": null, "http_addr": null },
@@ -16,7 +16,7 @@ fn status(other: &[(&str, Value)]) -> Answer {
     for (name, value) in other {
         status[*name] = value.clone();
     }
-    Ok(status)
+    status
 }
 
 /// The line of a node with this answer, and its role for scripts.
@@ -30,18 +30,18 @@ fn shown(answer: Answer) -> (String, String) {
 
 #[test]
 fn a_node_that_takes_part_needs_no_remark() {
-    let (line, raw) = shown(status(&[]));
+    let (line, raw) = shown(Ok(status(&[])));
     assert_eq!((&*line, &*raw), ("localhost:8001 node-3 follower 7 node-1 5 2 10 1", "follower"));
 }
 
 #[test]
 fn a_node_that_is_no_member_says_so_and_names_no_leader() {
-    let (line, raw) = shown(status(&[("removed", json!(true))]));
+    let (line, raw) = shown(Ok(status(&[("removed", json!(true))])));
     assert!(line.starts_with("localhost:8001 node-3 removed 7 - 5 2 10 1 it was removed"), "{line}");
     assert_eq!(raw, "removed");
     let own = json!({ "id": 1, "name": "node-3", "raft_addr": null, "http_addr": null });
     let waits = [("joining", json!(true)), ("role", json!("leader")), ("leader", own)];
-    let (line, raw) = shown(status(&waits));
+    let (line, raw) = shown(Ok(status(&waits)));
     assert!(line.starts_with("localhost:8001 node-3 joining 7 - 5 2 10 1 it waits"), "{line}");
     assert_eq!(raw, "joining");
 }
