@@ -1,7 +1,7 @@
 //! Running a node.
 
 use crate::api::{AuditLog, HttpOptions, HttpServer};
-use crate::cli::args::NodeArgs;
+use crate::cli::args::{Cli, NodeArgs};
 use crate::cli::audit_file::AuditFile;
 use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
@@ -17,6 +17,7 @@ use crate::raft::{Config, ConfigError};
 use crate::replica::ReplicaConfig;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
 use crate::storage::RealDisk;
+use clap::CommandFactory as _;
 use std::io::Write as _;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -43,7 +44,7 @@ const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Runs a node until it is told to stop, or has to.
 pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
     logging::start(&args.log)?;
-    let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+    let unknown = unknown_variables(&Cli::command(), std::env::vars_os().map(|(name, _)| name));
     if !unknown.is_empty() {
         let names = unknown.join(", ");
         tracing::warn!(%names, "these environment variables mean nothing to this program; are they mistyped?");

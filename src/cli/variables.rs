@@ -1,12 +1,10 @@
 //! What the environment says, and how the user is told of it.
 
+use clap::Arg;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, CommandFactory};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-
-use crate::cli::args::Cli;
 
 /// What they all begin with.
 const PREFIX: &str = "INFINITYSTORE_";
@@ -17,10 +15,13 @@ const SET_FOR_COMMANDS: [&str; 2] = ["INFINITYSTORE_FENCE", "INFINITYSTORE_LEASE
 const OTHER_VARIABLES: [(&str, &str); 1] = [("INFINITYSTORE_BENCH_ENDPOINTS", "INFINITYSTORE_ENDPOINTS")];
 
 /// Of these names of variables those that look as if they were for this program, and are for none
-/// of its commands: a mistyped one would be passed over in silence.
-pub(super) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+/// of its commands: a mistyped one would be passed over in silence. `program`: with all commands.
+pub(super) fn unknown_variables(
+    program: &clap::Command,
+    names: impl Iterator<Item = OsString>,
+) -> Vec<String> {
     let mut known: BTreeSet<OsString> = SET_FOR_COMMANDS.iter().map(OsString::from).collect();
-    note_variables(&Cli::command(), &mut known);
+    note_variables(program, &mut known);
     let mut unknown: Vec<String> = names
         .filter(|name| !known.contains(name))
         .map(|name| name.to_string_lossy().into_owned())

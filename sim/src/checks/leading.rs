@@ -14,9 +14,13 @@ impl Service {
     /// # Errors
     /// [`Violation`]: leadership changed without a cause.
     pub fn stepped(&mut self, now: u64, slot: usize, role: RoleName, term: Term) -> Result<(), Violation> {
+        let stands = role == RoleName::Candidate && self.stood[slot] != term;
+        if stands {
+            self.stood[slot] = term;
+        }
         if let Some(reign) = self.reign {
             let votes = self.at.voters & (1 << slot) != 0;
-            let deposes = votes && role == RoleName::Candidate && term == reign.term.next();
+            let deposes = votes && stands && term == reign.term.next();
             // Whether the order had a cause was judged when it was given. A copy may come late.
             // Both ends may wait for a batch.
             let obeys = self.ordered[slot].is_some_and(|(term, at)| {

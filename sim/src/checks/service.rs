@@ -150,6 +150,9 @@ pub struct Service {
     pub(super) disk_slow_at: Vec<Option<u64>>,
     /// The term and the time of the last order to take over that reached each machine.
     pub(super) ordered: Vec<Option<(Term, u64)>>,
+    /// In which term each machine stood for election last. Whether it had a cause is judged when it
+    /// begins to: its disk may take long to write that down.
+    pub(super) stood: Vec<Term>,
     /// Bytes of writes that a machine holds, at most; 0: more than any run has.
     pub(super) held_bytes_max: u64,
     pub(super) promptness: Promptness,
@@ -201,6 +204,7 @@ impl Service {
             log_full_at: vec![None; slots],
             disk_slow_at: vec![None; slots],
             ordered: vec![None; slots],
+            stood: vec![Term::ZERO; slots],
         }
     }
 

@@ -1,6 +1,8 @@
 //! Which variables are known.
 
+use crate::cli::args::Cli;
 use crate::cli::variables::unknown_variables;
+use clap::CommandFactory as _;
 use std::ffi::OsString;
 
 #[test]
@@ -19,6 +21,6 @@ fn a_mistyped_variable_is_told_from_those_of_the_commands_and_of_kubernetes() {
         "INFINITYSTORE_PORTS",
         "PATH",
     ];
-    let unknown = unknown_variables(names.iter().map(OsString::from));
+    let unknown = unknown_variables(&Cli::command(), names.iter().map(OsString::from));
     assert_eq!(unknown, ["INFINITYSTORE_HTTP_ADDRESS", "INFINITYSTORE_NODEID", "INFINITYSTORE_PORTS"]);
 }

@@ -28,9 +28,9 @@ pub(crate) use aside::{all_aside, free_aside, settle_withdrawal, times_rebuilt};
 pub use mend::{LentSnapshots, RepairSnapshot};
 pub(crate) use mend::{keep_damaged, settle_identity};
 pub(crate) use notes::{
-    PREDECESSOR, STARTED, check_started, forget_marks, forget_member, is_note, note_alarms, note_called,
-    note_peers, note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called,
-    read_peers, read_predecessor, read_promised, read_rebuild, read_started, read_withdrawn, remove_rejoin,
+    PREDECESSOR, check_started, forget_marks, forget_member, is_note, note_alarms, note_called, note_peers,
+    note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_peers,
+    read_predecessor, read_promised, read_rebuild, read_started, read_withdrawn, remove_rejoin,
 };
 pub use notes::{Predecessor, Rejoin, read_rejoin};
 pub use sound::{Missing, Sound, SupplyError};

@@ -4,6 +4,7 @@ use crate::codec::checksum;
 use crate::raft::{ClusterId, NodeId, Withdrawal};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
+use crate::storage::identity::STARTED;
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
@@ -16,9 +17,6 @@ const PEERS: &str = "peers";
 const REJOIN: &str = "rejoin";
 /// The alarms that nobody has acknowledged.
 const ALARMS: &str = "alarms";
-/// Which start of the node the newest one is. The log says so too: if it says less, it is an older
-/// copy.
-pub(crate) const STARTED: &str = "started";
 /// Says that this directory is not to be used as it is, and why.
 const REBUILD: &str = "rebuild";
 /// The cluster that this one was made of, by a recovery or of a backup.
