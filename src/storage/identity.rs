@@ -6,6 +6,7 @@ use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
 use crate::storage::format::{format_of, level_of};
 use crate::storage::lost::{forget_lost, keep_lost};
+use crate::storage::names::STARTED;
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
@@ -20,9 +21,6 @@ const RESTORING: &str = "identity.restoring";
 const WRITING: &str = "identity.tmp";
 const TITLE: &str = "infinitystore identity";
 const IDENTITY_NAME_BYTES_MAX: usize = 255;
-/// The note beside it which start of the node the newest one is. The log says so too: if it says
-/// less, it is an older copy.
-pub(crate) const STARTED: &str = "started";
 
 /// The node that a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@
 //!   give.
 //! - `scrub`: what is at rest, read again; `wanted`: which files have to be there; `own_notes`:
 //!   what the identity has to say.
-//! - `dump`: the log in words, for people.
+//! - `dump`: the log in words, for people; `damaged`: where damaged files are kept for them.
 //! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
 //!   of a state.
@@ -32,6 +32,7 @@
 
 mod backup;
 mod batch;
+mod damaged;
 mod data_dir;
 mod disk;
 mod dump;
@@ -41,6 +42,7 @@ mod identity;
 mod incoming_snapshot;
 mod lost;
 mod memory_disk;
+mod names;
 mod noting;
 mod options;
 mod own_notes;

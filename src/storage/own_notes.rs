@@ -3,9 +3,9 @@
 
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
-use crate::storage::identity::STARTED;
 use crate::storage::identity::{FILE, Identity, switch};
-use crate::storage::repair::{note_started, read_started};
+use crate::storage::names::STARTED;
+use crate::storage::repair::notes::{note_started, read_started};
 use crate::storage::segment::read_whole;
 use std::io;
 use std::path::{Path, PathBuf};

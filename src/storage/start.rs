@@ -4,6 +4,7 @@ use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
+use crate::storage::damaged::keep_damaged;
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{
     Damage, OpenError, SnapshotError, StorageError, is_full, says_nothing_of_the_disk,
@@ -12,7 +13,6 @@ use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, RecoveryNote};
-use crate::storage::repair::keep_damaged;
 use crate::storage::replay::Replay;
 use crate::storage::segment::{SegmentHeader, build_segment, read_whole};
 use crate::storage::snapshots::SnapshotFiles;

@@ -4,6 +4,7 @@ use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{Entry, LogId, LogIndex, LogRecords, SnapshotChunk, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
+use crate::storage::damaged::keep_damaged;
 use crate::storage::disk::Disk;
 use crate::storage::error::{OpenError, SnapshotError};
 use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
@@ -20,11 +21,6 @@ use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::{level_of_entries, snapshot_failed};
 use crate::storage::wal::life;
 use std::path::{Path, PathBuf};
-
-/// Damaged files that are kept, the newest ones; more if more come at once.
-const KEPT_MAX: usize = 8;
-/// Where they are kept.
-const KEPT_DIR: &str = "damaged";
 
 impl<D: Disk> Survey<D> {
     /// Makes the directories of the other generation, empty. An earlier attempt may have left
@@ -146,42 +142,6 @@ impl<D: Disk> Survey<D> {
     fn keep_damaged(&self) -> Result<(), OpenError> {
         keep_damaged(&self.disk, &self.options.dir, &self.damaged_files).map(drop)
     }
-}
-
-/// Moves files of a data directory to where damaged ones are kept. Of those that are there, the
-/// oldest make room. Returns where they are kept.
-///
-/// # Errors
-/// [`OpenError`]; it may be begun again.
-pub(crate) fn keep_damaged<'f, D: Disk>(
-    disk: &D,
-    dir: &Path,
-    files: impl IntoIterator<Item = &'f PathBuf>,
-) -> Result<PathBuf, OpenError> {
-    let kept_dir = dir.join(KEPT_DIR);
-    disk.create_dir_all(&kept_dir).map_err(OpenError::io("creating", &kept_dir))?;
-    disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
-    let listed = disk.list(&kept_dir).map_err(OpenError::io("listing", &kept_dir))?;
-    let number = |name: &PathBuf| name.to_str()?.split_once('-')?.0.parse::<u64>().ok();
-    let mut kept: Vec<(u64, PathBuf)> =
-        listed.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
-    kept.sort();
-    let mut moved = 0;
-    for file in files {
-        let (Some(name), Ok(true)) = (file.file_name(), disk.exists(file)) else { continue };
-        let next = kept.last().map_or(1, |(number, _)| number + 1);
-        let name = PathBuf::from(format!("{next}-{}", name.to_string_lossy()));
-        let to = kept_dir.join(&name);
-        disk.rename(file, &to).map_err(OpenError::io("renaming", &to))?;
-        kept.push((next, name));
-        moved += 1;
-    }
-    for (_, name) in kept.iter().rev().skip(KEPT_MAX.max(moved)) {
-        let old = kept_dir.join(name);
-        disk.remove(&old).map_err(OpenError::io("removing", &old))?;
-    }
-    disk.sync_dir(&kept_dir).map_err(OpenError::io("syncing the directory", &kept_dir))?;
-    Ok(kept_dir)
 }
 
 /// Makes `identity` the directory's own, if nothing there says whose it is: a person goes on with

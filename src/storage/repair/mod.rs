@@ -25,8 +25,8 @@ mod survey;
 mod walk;
 
 pub(crate) use aside::{all_aside, free_aside, settle_withdrawal, times_rebuilt};
+pub(crate) use mend::settle_identity;
 pub use mend::{LentSnapshots, RepairSnapshot};
-pub(crate) use mend::{keep_damaged, settle_identity};
 pub(crate) use notes::{
     PREDECESSOR, check_started, forget_marks, forget_member, is_note, note_alarms, note_called, note_peers,
     note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_peers,

@@ -4,7 +4,7 @@ use crate::codec::checksum;
 use crate::raft::{ClusterId, NodeId, Withdrawal};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
-use crate::storage::identity::STARTED;
+use crate::storage::names::STARTED;
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
