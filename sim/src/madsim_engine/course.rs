@@ -296,13 +296,14 @@ impl Run {
         let shared = self.shared.clone();
         if shared.lock().keyspace.len() > 0 {
             madsim::task::spawn(async move {
-                // A command of theirs that is still on its way may come after the first try.
                 let give_up = now() + RECOVERY_MICROS;
+                bound_history(&shared, give_up).await;
+                // A command of theirs that is still on its way may come after that, once more.
                 while now() < give_up && shared.lock().violation.is_none() {
-                    bound_history(&shared, give_up).await;
                     sleep_until(now() + SECOND).await;
-                    if !shared.lock().is_quota_small() {
-                        return;
+                    let is_small = shared.lock().is_quota_small();
+                    if is_small {
+                        bound_history(&shared, give_up).await;
                     }
                 }
             });
