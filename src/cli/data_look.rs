@@ -131,7 +131,7 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
     let mut judged = false;
     if faults.is_empty() {
         let verdict = verdict(&RealDisk, &args.dir, || judge_directory(&RealDisk, &args.dir));
-        judged = !matches!(verdict, Verdict::Open);
+        judged = !matches!(verdict, Verdict::Unjudged);
         if let Verdict::Damaged(error) = verdict {
             stat.unreadable += 1;
             faults.push(error.to_string());
@@ -162,11 +162,11 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
 /// than others. While a node runs, they change.
 fn verdict<D: Disk>(disk: &D, dir: &Path, judge: impl FnOnce() -> Result<(), OpenError>) -> Verdict {
     if is_in_use(disk, dir) {
-        return Verdict::Open;
+        return Verdict::Unjudged;
     }
     match judge() {
         Ok(()) => Verdict::Startable,
-        Err(_) if is_in_use(disk, dir) => Verdict::Open,
+        Err(_) if is_in_use(disk, dir) => Verdict::Unjudged,
         Err(error) => Verdict::Damaged(error),
     }
 }
@@ -187,7 +187,7 @@ enum Verdict {
     /// It would not, and why.
     Damaged(OpenError),
     /// That is not known: another process uses the directory.
-    Open,
+    Unjudged,
 }
 
 /// Says how much a log holds.

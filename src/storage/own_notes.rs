@@ -10,6 +10,9 @@ use crate::storage::segment::read_whole;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What is wrong with an identity that somebody has put there.
+const ANOTHER: &str = "it is the identity of another data directory";
+
 /// What the two files have to say.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnNotes {
@@ -89,5 +92,3 @@ impl OwnNotes {
         self.identities.iter().all(|own| (own.cluster, own.store) != (identity.cluster, identity.store))
     }
 }
-
-const ANOTHER: &str = "it is the identity of another data directory";

@@ -79,5 +79,8 @@ fn missed(repository: &copy::Repository) -> Result<Vec<String>, String> {
 /// A name that no bug has, or a file that cannot be read or written.
 #[cfg(mutants)]
 pub fn run(options: &Options) -> Result<bool, String> {
+    if options.check || options.refresh || options.tests || options.build {
+        return Err("this build has the bugs in it, and only hunts: ask the build without them".to_owned());
+    }
     table::run(options)
 }

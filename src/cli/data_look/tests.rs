@@ -36,7 +36,7 @@ fn a_node_may_start_while_its_directory_is_judged() {
         node = Some(lock(&disk));
         Err(damage())
     });
-    assert!(matches!(judged, Verdict::Open), "{judged:?}");
+    assert!(matches!(judged, Verdict::Unjudged), "{judged:?}");
     drop(node);
     let judged = verdict(&disk, Path::new(DIR), || Err(damage()));
     assert!(matches!(judged, Verdict::Damaged(_)), "{judged:?}");
@@ -48,5 +48,5 @@ fn a_directory_in_use_is_not_judged() {
     let disk = disk();
     let _node = lock(&disk);
     let judged = verdict(&disk, Path::new(DIR), || panic!("it changes meanwhile"));
-    assert!(matches!(judged, Verdict::Open), "{judged:?}");
+    assert!(matches!(judged, Verdict::Unjudged), "{judged:?}");
 }
