@@ -537,7 +537,11 @@ impl Opening {
         };
         env.watch_opened(&opened);
         for note in &opened.notes {
-            info!(%note, "recovered");
+            if note.is_damage() {
+                warn!(%note, "the data directory is damaged; nothing that was acknowledged is lost");
+            } else {
+                info!(%note, "recovered");
+            }
         }
         let identity = opened.identity.clone();
         let starts = Starts::new(opened.incarnation, opened.nonces.clone());

@@ -75,6 +75,14 @@ pub enum RecoveryNote {
     },
 }
 
+impl RecoveryNote {
+    /// Whether it tells of a disk that has lost something. A crash brings about all the others.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::OlderSnapshot { .. } | Self::Gap { .. })
+    }
+}
+
 impl fmt::Display for RecoveryNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
